@@ -1,0 +1,42 @@
+# The two commands: `make run` and `make test`. Both install what is missing on Debian when run as
+# root; set NO_INSTALL=1 to be told the line to run instead.
+
+# Outside the checkout, so that the C++ of RocksDB is built once per machine and not per clone.
+export CARGO_TARGET_DIR ?= $(HOME)/.cache/antumbra/target
+export ANTUMBRA_TOOLS ?= $(HOME)/.cache/antumbra/tools
+export PATH := $(ANTUMBRA_TOOLS)/bin:$(PATH)
+
+.PHONY: help run build test test-long bench docs clean
+
+help: ## What can be made
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+run: ## Build and start a durable node on this machine
+	@.ci/setup run
+	@cargo build --locked --package antumbra
+	@exec $(CARGO_TARGET_DIR)/debug/antumbra dev
+
+build: ## Build everything
+	@.ci/setup run
+	@cargo build --locked --workspace --all-targets
+
+test: ## Everything that continuous integration runs
+	@.ci/setup test
+	@.ci/test short
+
+test-long: ## The rest: million-step properties, ten-minute runs
+	@.ci/setup test
+	@.ci/test long
+
+bench: ## Micro benchmarks of the document, then a node under load
+	@.ci/setup run
+	@cargo bench --locked --profile dev --package antumbra-shadow
+	@.ci/bench
+
+docs: ## Regenerate docs/configuration.md and docs/antumbra.toml
+	@.ci/setup run
+	@cargo build --locked --package antumbra
+	@$(CARGO_TARGET_DIR)/debug/antumbra config docs docs
+
+clean: ## Remove what was built for this machine (RocksDB included)
+	@rm -rf $(CARGO_TARGET_DIR)

@@ -1,0 +1,119 @@
+//! The gRPC door: `antumbra.v1.Shadows`, health, and reflection.
+//!
+//! Every call has a deadline, every message and stream a limit. What a caller is told when a call
+//! fails comes from [`crate::error`] alone.
+
+mod batch;
+mod convert;
+mod deadline;
+mod list;
+mod service;
+mod single;
+mod stream;
+mod watch;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use antumbra_proto::v1::shadows_server::{SERVICE_NAME, ShadowsServer};
+use antumbra_shadow::Limits;
+use axum::Router;
+use axum::middleware;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tonic::service::Routes;
+use tonic_health::ServingStatus;
+use tonic_health::server::HealthReporter;
+
+use crate::health::{Health, Phase};
+use crate::http::connections::{self, Protocol};
+use crate::shadows::{Caller, Shadows};
+
+/// Most gRPC connections at one time.
+const CONNECTIONS_MAX: usize = 4096;
+
+/// What the gRPC door needs. Cloning shares it.
+#[derive(Clone)]
+pub struct Door {
+    /// The use cases.
+    pub shadows: Shadows,
+    /// Who calls, as long as nobody is authenticated.
+    pub caller: Arc<Caller>,
+    /// The limits of the default tenant.
+    pub limits: Limits,
+    /// Whether the node serves.
+    pub health: Health,
+    /// Deadline of a call that brings none.
+    pub default_deadline: Duration,
+    /// Largest request message.
+    pub message_bytes_max: usize,
+    /// Updates of one update stream that may be held.
+    pub stream_updates_max: usize,
+}
+
+/// What is around every call.
+#[derive(Debug, Clone, Copy)]
+struct Settings {
+    default_deadline: Duration,
+}
+
+/// Why the door cannot be opened.
+#[derive(Debug, thiserror::Error)]
+#[error("build the reflection service: {0}")]
+pub struct BuildError(#[from] tonic_reflection::server::Error);
+
+/// Every service of this door.
+pub fn router(door: Door) -> Result<Router, BuildError> {
+    let settings = Settings { default_deadline: door.default_deadline };
+    let (reporter, health) = tonic_health::server::health_reporter();
+    tokio::spawn(report(reporter, door.health.clone()));
+
+    let message_bytes_max = door.message_bytes_max;
+    let shadows = ShadowsServer::new(service::Service { door })
+        .max_decoding_message_size(message_bytes_max);
+    let reflection = || {
+        tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(antumbra_proto::FILE_DESCRIPTOR_SET)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+    };
+    let routes = Routes::new(shadows)
+        .add_service(health)
+        .add_service(reflection().build_v1()?)
+        .add_service(reflection().build_v1alpha()?);
+    let around = middleware::from_fn_with_state(settings, deadline::around);
+    Ok(routes.into_axum_router().layer(around))
+}
+
+/// Serves the door until `shutdown`, then lets calls in flight finish. Dropping the future closes
+/// every connection.
+pub async fn serve(
+    listener: TcpListener,
+    door: Door,
+    shutdown: CancellationToken,
+) -> Result<(), BuildError> {
+    let settings =
+        connections::Settings { protocol: Protocol::Http2, connections_max: CONNECTIONS_MAX };
+    connections::serve(listener, router(door)?, settings, shutdown).await;
+    Ok(())
+}
+
+/// Tells the health service what the node says, for as long as anybody may ask.
+async fn report(reporter: HealthReporter, health: Health) {
+    let mut phases = health.watch();
+    loop {
+        let phase = *phases.borrow_and_update();
+        let status = match phase {
+            Phase::Serving => ServingStatus::Serving,
+            Phase::Starting | Phase::Stopping | Phase::Failed => ServingStatus::NotServing,
+        };
+        for service in ["", SERVICE_NAME] {
+            reporter.set_service_status(service, status).await;
+        }
+        // The last phases are final; the reporter keeps what it was told.
+        if phase >= Phase::Stopping || phases.changed().await.is_err() {
+            return;
+        }
+    }
+}

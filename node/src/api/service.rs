@@ -1,0 +1,101 @@
+//! The service: unwraps requests, hands them to the use case's file, wraps replies.
+
+use std::pin::Pin;
+
+use antumbra_proto::v1;
+use antumbra_proto::v1::shadows_server::Shadows;
+use futures::Stream;
+use tonic::{Request, Response, Status, Streaming};
+
+use super::{Door, batch, deadline, list, single, stream, watch};
+
+type Reply<T> = Result<Response<T>, Status>;
+type Events<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+
+/// `antumbra.v1.Shadows`.
+#[derive(Clone)]
+pub(super) struct Service {
+    pub(super) door: Door,
+}
+
+macro_rules! unary {
+    ($self:ident, $request:ident, $handler:path) => {{
+        let deadline = deadline::of(&$request).at;
+        let reply = $handler(&$self.door, $request.into_inner(), deadline).await;
+        reply.map(Response::new).map_err(Status::from)
+    }};
+}
+
+#[tonic::async_trait]
+impl Shadows for Service {
+    async fn get_shadow(
+        &self,
+        request: Request<v1::GetShadowRequest>,
+    ) -> Reply<v1::GetShadowResponse> {
+        unary!(self, request, single::get)
+    }
+
+    async fn batch_get_shadows(
+        &self,
+        request: Request<v1::BatchGetShadowsRequest>,
+    ) -> Reply<v1::BatchGetShadowsResponse> {
+        unary!(self, request, batch::get)
+    }
+
+    async fn update_shadow(
+        &self,
+        request: Request<v1::UpdateShadowRequest>,
+    ) -> Reply<v1::UpdateShadowResponse> {
+        unary!(self, request, single::update)
+    }
+
+    async fn batch_update_shadows(
+        &self,
+        request: Request<v1::BatchUpdateShadowsRequest>,
+    ) -> Reply<v1::BatchUpdateShadowsResponse> {
+        unary!(self, request, batch::update)
+    }
+
+    async fn delete_shadow(
+        &self,
+        request: Request<v1::DeleteShadowRequest>,
+    ) -> Reply<v1::DeleteShadowResponse> {
+        unary!(self, request, single::delete)
+    }
+
+    async fn list_shadows(
+        &self,
+        request: Request<v1::ListShadowsRequest>,
+    ) -> Reply<v1::ListShadowsResponse> {
+        unary!(self, request, list::shadows)
+    }
+
+    async fn list_devices(
+        &self,
+        request: Request<v1::ListDevicesRequest>,
+    ) -> Reply<v1::ListDevicesResponse> {
+        unary!(self, request, list::devices)
+    }
+
+    type WatchShadowsStream = Events<v1::WatchShadowsResponse>;
+
+    async fn watch_shadows(
+        &self,
+        request: Request<v1::WatchShadowsRequest>,
+    ) -> Reply<Self::WatchShadowsStream> {
+        let deadline = deadline::of(&request);
+        let events = watch::watch(&self.door, request.into_inner(), deadline)?;
+        Ok(Response::new(Box::pin(events)))
+    }
+
+    type StreamUpdatesStream = Events<v1::StreamUpdatesResponse>;
+
+    async fn stream_updates(
+        &self,
+        request: Request<Streaming<v1::StreamUpdatesRequest>>,
+    ) -> Reply<Self::StreamUpdatesStream> {
+        let deadline = deadline::of(&request);
+        let replies = stream::updates(&self.door, request.into_inner(), deadline);
+        Ok(Response::new(Box::pin(replies)))
+    }
+}

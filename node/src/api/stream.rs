@@ -1,0 +1,166 @@
+//! `StreamUpdates`: pipelined updates for bulk writers.
+//!
+//! Updates of one device are carried out one after the other, in the order they came; while one is
+//! in flight or its outcome is not known yet, the later ones wait. Devices do not wait for each
+//! other. At most `stream_updates_max` updates are held; then nothing more is read, so that the
+//! sender is slowed down by flow control and not by errors. A reader that takes no replies stops
+//! everything.
+
+use std::collections::{HashMap, VecDeque};
+
+use antumbra_proto::v1;
+use antumbra_shadow::{DeviceKey, Update};
+use futures::future::BoxFuture;
+use futures::stream::FuturesUnordered;
+use futures::{Stream, StreamExt};
+use tokio::sync::mpsc;
+use tokio::time::{Instant, timeout_at};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Status, Streaming};
+
+use super::deadline::{Deadline, library_error};
+use super::{Door, convert, single};
+use crate::error::Error;
+
+/// Replies that wait for the reader.
+const REPLIES_MAX: usize = 64;
+
+type Reply = Result<v1::StreamUpdatesResponse, Status>;
+
+/// Starts to carry the updates out. The task ends when the stream of replies is dropped; what is
+/// in flight then may be applied or not.
+pub(super) fn updates(
+    door: &Door,
+    incoming: Streaming<v1::StreamUpdatesRequest>,
+    deadline: Deadline,
+) -> impl Stream<Item = Reply> + use<> {
+    let (replies, receiver) = mpsc::channel(REPLIES_MAX);
+    let pipeline = Pipeline {
+        door: door.clone(),
+        replies: replies.clone(),
+        running: FuturesUnordered::new(),
+        waiting: HashMap::new(),
+        held: 0,
+    };
+    let end = deadline.asked.then_some(deadline.at);
+    tokio::spawn(async move {
+        let work = pipeline.run(incoming);
+        let late = async {
+            match end {
+                Some(at) => tokio::time::sleep_until(at).await,
+                None => std::future::pending().await,
+            }
+        };
+        let result = tokio::select! {
+            biased;
+            () = replies.closed() => return,
+            () = late => Err(Status::from(Error::Deadline)),
+            result = work => result,
+        };
+        if let Err(status) = result {
+            let _ = replies.send(Err(status)).await;
+        }
+    });
+    ReceiverStream::new(receiver)
+}
+
+/// An update that was read.
+struct Job {
+    sequence: u64,
+    change: convert::Change<Update>,
+    deadline: Instant,
+}
+
+struct Done {
+    device: DeviceKey,
+    reply: v1::StreamUpdatesResponse,
+}
+
+struct Pipeline {
+    door: Door,
+    replies: mpsc::Sender<Reply>,
+    /// One update per device.
+    running: FuturesUnordered<BoxFuture<'static, Done>>,
+    /// Later updates of the devices that have one running; a device without is not in the map.
+    waiting: HashMap<DeviceKey, VecDeque<Job>>,
+    held: usize,
+}
+
+impl Pipeline {
+    /// Ends with `Ok` when the sender has finished and everything is answered.
+    async fn run(mut self, mut incoming: Streaming<v1::StreamUpdatesRequest>) -> Result<(), Status> {
+        let mut open = true;
+        while open || self.held > 0 {
+            let readable = open && self.held < self.door.stream_updates_max;
+            tokio::select! {
+                biased;
+                Some(done) = self.running.next(), if self.held > 0 => self.finish(done).await?,
+                message = incoming.message(), if readable => match message {
+                    Ok(Some(request)) => self.take(request).await?,
+                    Ok(None) => open = false,
+                    Err(status) => {
+                        return Err(library_error(&status).map_or(status, Status::from));
+                    }
+                },
+            }
+        }
+        Ok(())
+    }
+
+    async fn take(&mut self, request: v1::StreamUpdatesRequest) -> Result<(), Status> {
+        let sequence = request.sequence;
+        let update = request.update.ok_or_else(|| Error::invalid("update", "must be given"));
+        let change = update
+            .and_then(|update| convert::update(update, &self.door.caller, &self.door.limits));
+        let change = match change {
+            Ok(change) => change,
+            Err(error) => return self.reply(answer(sequence, Err(error))).await,
+        };
+        let deadline = Instant::now() + self.door.default_deadline;
+        let job = Job { sequence, change, deadline };
+        self.held += 1;
+        match self.waiting.get_mut(&job.change.device) {
+            Some(queue) => queue.push_back(job),
+            None => {
+                self.waiting.insert(job.change.device.clone(), VecDeque::new());
+                self.start(job);
+            }
+        }
+        Ok(())
+    }
+
+    async fn finish(&mut self, done: Done) -> Result<(), Status> {
+        self.held -= 1;
+        match self.waiting.get_mut(&done.device).and_then(VecDeque::pop_front) {
+            Some(next) => self.start(next),
+            None => {
+                self.waiting.remove(&done.device);
+            }
+        }
+        self.reply(done.reply).await
+    }
+
+    fn start(&mut self, job: Job) {
+        let door = self.door.clone();
+        self.running.push(Box::pin(async move {
+            let Job { sequence, change, deadline } = job;
+            let device = change.device.clone();
+            let applied = timeout_at(deadline, single::apply(&door, change, deadline)).await;
+            let result = applied.unwrap_or(Err(Error::Deadline));
+            Done { device, reply: answer(sequence, result) }
+        }));
+    }
+
+    /// An error when nobody reads the replies any more.
+    async fn reply(&mut self, reply: v1::StreamUpdatesResponse) -> Result<(), Status> {
+        let gone = |_| Status::cancelled("the stream of replies was closed");
+        self.replies.send(Ok(reply)).await.map_err(gone)
+    }
+}
+
+fn answer(
+    sequence: u64,
+    result: Result<v1::UpdateShadowResponse, Error>,
+) -> v1::StreamUpdatesResponse {
+    v1::StreamUpdatesResponse { sequence, result: Some(convert::update_result(result, None)) }
+}

@@ -1,0 +1,153 @@
+//! What `dev` and `serve` share: load the configuration, start the node, wait, stop it.
+
+use std::fs;
+use std::path::Path;
+use std::pin::pin;
+
+use tokio::runtime::Runtime;
+use tracing::{info, warn};
+
+use crate::boot::{self, Listeners, Node};
+use crate::config::load::Override;
+use crate::config::{self, Config, Loaded, Problems};
+use crate::telemetry::Colors;
+use crate::{shutdown, telemetry};
+
+use super::problem::{Exit, Problem};
+use super::{Context, output};
+
+/// Flags of every command that runs a node.
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct NodeArgs {
+    /// Sets one option, such as --set telemetry.log_format=json; repeatable
+    #[arg(long = "set", value_name = "OPTION=VALUE", value_parser = parse_set)]
+    pub(crate) set: Vec<(String, String)>,
+    /// Honour ANTUMBRA_TEST_… variables, which inject faults
+    #[arg(long, hide = true)]
+    pub(crate) allow_test_switches: bool,
+}
+
+/// Runs a node until a signal ends it or it fails. `banner` says where it serves.
+pub(crate) fn run(
+    loaded: Loaded,
+    context: &Context,
+    banner: impl FnOnce(&Node) -> String,
+) -> Result<(), Problem> {
+    let config = loaded.config.clone();
+    let colors = if context.color {
+        Colors::OnTerminal
+    } else {
+        Colors::Never
+    };
+    telemetry::start(&config.telemetry, colors)
+        .map_err(|error| Problem::new(Exit::Usage, "cannot start logging").why(error))?;
+    for warning in &loaded.warnings {
+        warn!("{warning}");
+    }
+    for switch in config.test_switches.active() {
+        warn!(
+            switch,
+            "TEST SWITCH ACTIVE: this node injects faults and may lose data"
+        );
+    }
+    let runtime = runtime(&config)?;
+    let result = runtime.block_on(serve(config, banner));
+    // Blocking scans that nobody waits for any more must not hold up the exit.
+    runtime.shutdown_background();
+    result
+}
+
+async fn serve(config: Config, banner: impl FnOnce(&Node) -> String) -> Result<(), Problem> {
+    let mut stop = pin!(shutdown::requested());
+    let listeners = Listeners::bind(&config).await.map_err(boot_failed)?;
+    let mut node = tokio::select! {
+        biased;
+        signal = &mut stop => return signal.map_err(signals_failed),
+        node = boot::start(config, listeners) => node.map_err(boot_failed)?,
+    };
+    output::print(&banner(&node));
+    output::print("ready\n");
+    let ended = tokio::select! {
+        biased;
+        failure = node.failed() => Err(boot_failed(failure)),
+        signal = &mut stop => signal.map_err(signals_failed),
+    };
+    info!("stopping; a second signal quits at once");
+    let stopped = node.shutdown().await.map_err(boot_failed);
+    ended.and(stopped)
+}
+
+fn runtime(config: &Config) -> Result<Runtime, Problem> {
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    if config.node.worker_threads > 0 {
+        builder.worker_threads(config.node.worker_threads as usize);
+    }
+    builder
+        .enable_all()
+        .thread_name("antumbra")
+        .build()
+        .map_err(|error| Problem::new(Exit::Failure, "cannot start the runtime").why(error))
+}
+
+/// The errors of a node say what to do in their text; the code is what `docs/errors.md` lists.
+fn boot_failed(error: boot::Error) -> Problem {
+    let exit = if error.is_damage() {
+        Exit::Damaged
+    } else {
+        Exit::Failure
+    };
+    Problem::new(exit, format!("the node cannot run: {}", error.code()))
+        .why(&error)
+        .try_this(format!("docs/errors.md explains {}", error.code()))
+}
+
+fn signals_failed(error: std::io::Error) -> Problem {
+    Problem::new(Exit::Failure, "cannot watch for signals").why(error)
+}
+
+/// The text of a configuration file.
+pub(crate) fn read_file(path: &Path) -> Result<String, Problem> {
+    fs::read_to_string(path).map_err(|error| {
+        Problem::new(
+            Exit::Usage,
+            format!("cannot read the configuration {}", path.display()),
+        )
+        .why(error)
+        .try_this("a path that exists; docs/antumbra.toml is a file to start from")
+    })
+}
+
+/// `--set section.option=value`.
+pub(crate) fn parse_set(text: &str) -> Result<(String, String), String> {
+    let (key, value) = text
+        .split_once('=')
+        .ok_or("expected section.option=value")?;
+    Ok((key.trim().to_owned(), value.trim().to_owned()))
+}
+
+/// The values of `--set` as the loader takes them.
+pub(crate) fn overrides(set: &[(String, String)]) -> Vec<Override> {
+    let one = |(key, value): &(String, String)| Override {
+        key: key.clone(),
+        value: value.clone(),
+        flag: "--set",
+    };
+    set.iter().map(one).collect()
+}
+
+/// All that is wrong with a configuration, as one problem.
+pub(crate) fn invalid(problems: Problems) -> Problem {
+    let count = problems.0.len();
+    let plural = if count == 1 { "problem" } else { "problems" };
+    Problem::new(
+        Exit::Usage,
+        format!("the configuration has {count} {plural}"),
+    )
+    .why(&problems)
+    .try_this("docs/configuration.md describes every option")
+}
+
+/// Loads the configuration of a node.
+pub(crate) fn load(sources: &config::Sources<'_>) -> Result<Loaded, Problem> {
+    config::load(sources).map_err(invalid)
+}

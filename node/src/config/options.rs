@@ -1,0 +1,235 @@
+//! The declaration of every option. Docs, loader and struct tree are derived from it.
+//!
+//! An option is here only if it does something. Times and sizes carry their unit in the value;
+//! the default follows the `=`.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::environment::TestSwitches;
+use super::setting::{ByteSize, Literal, LogFormat, Setting, Shards};
+
+/// One section of the file, as the docs and the loader see it.
+#[derive(Debug)]
+pub struct SectionInfo {
+    /// `storage` for `[storage]`.
+    pub name: &'static str,
+    /// Lines of documentation, each with the space that follows `///`.
+    pub doc: &'static [&'static str],
+    /// Its options, in the order of the declaration.
+    pub options: &'static [OptionInfo],
+}
+
+/// One option, as the docs and the loader see it.
+#[derive(Debug)]
+pub struct OptionInfo {
+    /// `data_dir` for `node.data_dir`.
+    pub name: &'static str,
+    /// Lines of documentation, each with the space that follows `///`.
+    pub doc: &'static [&'static str],
+    /// What a value looks like.
+    pub kind: &'static str,
+    /// How a value may be written in TOML.
+    pub literals: &'static [Literal],
+}
+
+macro_rules! sections {
+    ($(
+        $(#[doc = $section_doc:literal])+
+        $section:ident: $type:ident {
+            $(
+                $(#[doc = $doc:literal])+
+                $option:ident: $kind:ty = $default:expr,
+            )+
+        }
+    )+) => {
+        $(
+            $(#[doc = $section_doc])+
+            #[derive(Debug, Clone, PartialEq)]
+            pub struct $type {
+                $(
+                    $(#[doc = $doc])+
+                    #[doc = concat!("\n\nDefault: `", stringify!($default), "`.")]
+                    pub $option: $kind,
+                )+
+            }
+
+            impl Default for $type {
+                fn default() -> Self {
+                    Self { $($option: $default,)+ }
+                }
+            }
+        )+
+
+        /// Everything an operator may set.
+        #[derive(Debug, Clone, Default, PartialEq)]
+        pub struct Config {
+            $(
+                $(#[doc = $section_doc])+
+                pub $section: $type,
+            )+
+            /// Faults that tests inject; never set by a file, and by the environment only
+            /// together with `--allow-test-switches`.
+            pub test_switches: TestSwitches,
+        }
+
+        /// Every section with every option, in the order of the declaration.
+        pub const SECTIONS: &[SectionInfo] = &[$(
+            SectionInfo {
+                name: stringify!($section),
+                doc: &[$($section_doc),+],
+                options: &[$(
+                    OptionInfo {
+                        name: stringify!($option),
+                        doc: &[$($doc),+],
+                        kind: <$kind as Setting>::KIND,
+                        literals: <$kind as Setting>::LITERALS,
+                    },
+                )+],
+            },
+        )+];
+
+        impl Config {
+            /// Sets one option from text. The name must be one of [`SECTIONS`].
+            pub(super) fn set(&mut self, section: &str, option: &str, text: &str) -> Result<(), String> {
+                match (section, option) {
+                    $($(
+                        (stringify!($section), stringify!($option)) => {
+                            self.$section.$option = Setting::parse(text)?;
+                            Ok(())
+                        }
+                    )+)+
+                    _ => Err(format!("there is no option `{section}.{option}`")),
+                }
+            }
+
+            /// One option as a TOML literal. The name must be one of [`SECTIONS`].
+            pub fn show(&self, section: &str, option: &str) -> Option<String> {
+                match (section, option) {
+                    $($(
+                        (stringify!($section), stringify!($option)) => {
+                            Some(self.$section.$option.show())
+                        }
+                    )+)+
+                    _ => None,
+                }
+            }
+        }
+    };
+}
+
+sections! {
+    /// This process and where it keeps its data.
+    node: Node {
+        /// Name of the node, written into the data directory at the first start; a directory of
+        /// another node is refused. 1-63 characters of `a-z`, `0-9` and `-`.
+        name: String = "node-1".to_owned(),
+        /// Directory of everything the node keeps. Created at the first start.
+        data_dir: PathBuf = PathBuf::from("antumbra-data"),
+        /// Threads that serve requests and run the shards. 0 means one per core.
+        worker_threads: u32 = 0,
+        /// How long a stopping node waits for requests in flight before it closes its stores.
+        shutdown_timeout: Duration = Duration::from_secs(10),
+    }
+
+    /// The two stores of the data directory.
+    storage: Storage {
+        /// How often the state store is flushed, so that the log before it can be dropped. A
+        /// restart replays at most what came after the last flush.
+        flush_interval: Duration = Duration::from_secs(60),
+        /// Flush earlier when so much log was written since the last flush.
+        flush_log_bytes: ByteSize = ByteSize::mib(64),
+        /// Recent log entries kept in memory, per shard.
+        tail_bytes: ByteSize = ByteSize::mib(16),
+        /// Memory for recently used documents and for blocks read from disk, half each.
+        cache_bytes: ByteSize = ByteSize::mib(128),
+        /// How long changes stay in the feed. A watch that resumes from an older cursor starts
+        /// again from the current documents.
+        feed_retention: Duration = Duration::from_secs(24 * 3600),
+        /// Size of the feed of the whole node; older changes are dropped first.
+        feed_bytes_max: ByteSize = ByteSize::gib(1),
+    }
+
+    /// Timing of the replicated log.
+    raft: Raft {
+        /// How often a leader makes itself heard.
+        heartbeat: Duration = Duration::from_millis(100),
+        /// A follower that hears nothing stands for election after a random time between this
+        /// and `election_timeout_max`.
+        election_timeout_min: Duration = Duration::from_millis(400),
+        /// See `election_timeout_min`.
+        election_timeout_max: Duration = Duration::from_millis(800),
+    }
+
+    /// Which cluster this is, and how its data is divided.
+    cluster: Cluster {
+        /// Name of the cluster, written into the data directory at the first start; a directory
+        /// of another cluster is refused. 1-63 characters of `a-z`, `0-9` and `-`.
+        name: String = "antumbra".to_owned(),
+        /// Shards that a new data directory is divided into; later starts keep what it has.
+        /// `auto` is one per four cores, but at least 3.
+        shards: Shards = Shards::Auto,
+    }
+
+    /// The gRPC door.
+    api: Api {
+        /// Where gRPC is served.
+        listen: SocketAddr = SocketAddr::from((Ipv4Addr::LOCALHOST, 7400)),
+        /// Deadline of a call that brings none.
+        default_deadline: Duration = Duration::from_secs(10),
+        /// Largest request message.
+        message_bytes_max: ByteSize = ByteSize::mib(5),
+        /// Events that wait for one slow watcher before it is told to start over.
+        watch_events_max: u32 = 1024,
+        /// Updates of one update stream that may be in flight; more wait on the connection.
+        stream_updates_max: u32 = 1024,
+    }
+
+    /// The HTTP door: AWS `iot-data` paths, health, metrics.
+    http: Http {
+        /// Where HTTP is served.
+        listen: SocketAddr = SocketAddr::from((Ipv4Addr::LOCALHOST, 7480)),
+        /// Deadline of a request.
+        default_deadline: Duration = Duration::from_secs(10),
+        /// Largest request body that is read.
+        body_bytes_max: ByteSize = ByteSize::mib(1),
+    }
+
+    /// Logs. Metrics are served at `/metrics` of the HTTP door.
+    telemetry: Telemetry {
+        /// What is logged: `error`, `warn` or `info`, or a filter per target such as
+        /// `info,openraft=warn`. Finer levels are not compiled in.
+        log_filter: String = "info,openraft=warn".to_owned(),
+        /// How log lines on standard error look.
+        log_format: LogFormat = LogFormat::Text,
+    }
+
+    /// What is refused, and how much may wait.
+    limits: Limits {
+        /// Largest document: the JSON of desired and reported without metadata. At most 256KiB. A
+        /// write that does not grow a document that is already larger is accepted.
+        document_bytes_max: ByteSize = ByteSize::kib(8),
+        /// Deepest nesting of objects and arrays in desired or reported. At most 16.
+        document_depth_max: u32 = 8,
+        /// Shadows of one device, the classic one included.
+        shadows_per_device_max: u32 = 64,
+        /// Longest client token.
+        client_token_bytes_max: ByteSize = ByteSize(64),
+        /// Longest key in a document.
+        key_bytes_max: ByteSize = ByteSize::kib(1),
+        /// Devices that may have a live twin, per shard; the least recently used stop first.
+        twins_max: u32 = 50_000,
+        /// Documents that live twins keep in memory, per shard. Over it they are read from the
+        /// state store.
+        twins_bytes_max: ByteSize = ByteSize::mib(64),
+        /// How long a twin lives without work.
+        twin_idle: Duration = Duration::from_secs(60),
+        /// Commands waiting or in flight, per shard; more are refused as OVERLOADED.
+        commands_max: u32 = 8_192,
+        /// Commands waiting or in flight for one device; more are refused as OVERLOADED.
+        commands_per_device_max: u32 = 1_024,
+        /// Commands of one device that are written as one log entry.
+        group_max: u32 = 128,
+    }
+}

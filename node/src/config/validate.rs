@@ -1,0 +1,209 @@
+//! What the types of the options cannot say. Every rule is checked; all complaints come back.
+
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use tracing_subscriber::EnvFilter;
+
+use crate::shadows::SHARDS_MAX;
+
+use super::options::{Api, Config, Http, Limits, Node, Raft, Storage};
+use super::setting::{ByteSize, Setting, Shards};
+
+/// An option whose value cannot be used.
+#[derive(Debug)]
+pub(super) struct Complaint {
+    /// `storage.flush_interval`.
+    pub(super) key: &'static str,
+    pub(super) what: String,
+    pub(super) try_this: Option<String>,
+}
+
+/// Everything that is wrong with the values.
+pub(super) fn validate(config: &Config) -> Vec<Complaint> {
+    let mut rules = Rules::default();
+    node(&mut rules, &config.node);
+    storage(&mut rules, &config.storage);
+    raft(&mut rules, &config.raft);
+    rules.name("cluster.name", &config.cluster.name);
+    if let Shards::Count(count) = config.cluster.shards {
+        rules.within("cluster.shards", count, 1..=SHARDS_MAX);
+    }
+    doors(&mut rules, &config.api, &config.http);
+    if let Err(error) = EnvFilter::builder().parse(&config.telemetry.log_filter) {
+        let hint = Some("a level such as `info`, or `info,openraft=warn`".to_owned());
+        rules.complain(
+            "telemetry.log_filter",
+            format!("cannot be read: {error}"),
+            hint,
+        );
+    }
+    limits(&mut rules, &config.limits);
+    rules.complaints
+}
+
+fn node(rules: &mut Rules, node: &Node) {
+    rules.name("node.name", &node.name);
+    rules.within("node.worker_threads", node.worker_threads, 0..=1_024);
+    rules.within("node.shutdown_timeout", node.shutdown_timeout, MS..=HOUR);
+}
+
+fn storage(rules: &mut Rules, storage: &Storage) {
+    let (kib, mib, tib) = (ByteSize::kib(1), ByteSize::mib(1), ByteSize::gib(1_024));
+    rules.within(
+        "storage.flush_interval",
+        storage.flush_interval,
+        100 * MS..=HOUR,
+    );
+    rules.within(
+        "storage.flush_log_bytes",
+        storage.flush_log_bytes,
+        mib..=ByteSize::gib(64),
+    );
+    rules.within(
+        "storage.tail_bytes",
+        storage.tail_bytes,
+        ByteSize(64 * kib.0)..=ByteSize::gib(64),
+    );
+    rules.within("storage.cache_bytes", storage.cache_bytes, mib..=tib);
+    rules.within(
+        "storage.feed_retention",
+        storage.feed_retention,
+        SECOND..=3_650 * DAY,
+    );
+    rules.within(
+        "storage.feed_bytes_max",
+        storage.feed_bytes_max,
+        mib..=ByteSize(1_024 * tib.0),
+    );
+}
+
+fn raft(rules: &mut Rules, raft: &Raft) {
+    let (min, max) = (raft.election_timeout_min, raft.election_timeout_max);
+    rules.within("raft.heartbeat", raft.heartbeat, 10 * MS..=MINUTE);
+    rules.within("raft.election_timeout_min", min, 20 * MS..=HOUR);
+    rules.within("raft.election_timeout_max", max, 20 * MS..=HOUR);
+    if min < raft.heartbeat * 2 {
+        let what = "must be at least twice `raft.heartbeat`".to_owned();
+        let hint = format!("at least {}", (raft.heartbeat * 2).show());
+        rules.complain("raft.election_timeout_min", what, Some(hint));
+    }
+    if max <= min {
+        let what = "must be longer than `raft.election_timeout_min`".to_owned();
+        let hint = format!("twice as long: {}", (min * 2).show());
+        rules.complain("raft.election_timeout_max", what, Some(hint));
+    }
+}
+
+fn doors(rules: &mut Rules, api: &Api, http: &Http) {
+    rules.within("api.default_deadline", api.default_deadline, MS..=HOUR);
+    rules.within("http.default_deadline", http.default_deadline, MS..=HOUR);
+    let (kib, mib) = (ByteSize::kib(64), ByteSize::mib(64));
+    rules.within("api.message_bytes_max", api.message_bytes_max, kib..=mib);
+    rules.within("http.body_bytes_max", http.body_bytes_max, kib..=mib);
+    rules.within("api.watch_events_max", api.watch_events_max, 1..=1_000_000);
+    rules.within(
+        "api.stream_updates_max",
+        api.stream_updates_max,
+        1..=1_000_000,
+    );
+    let overlap = api.listen.ip() == http.listen.ip()
+        || api.listen.ip().is_unspecified()
+        || http.listen.ip().is_unspecified();
+    if overlap && api.listen.port() == http.listen.port() && api.listen.port() != 0 {
+        let what = format!("is port {}, which `api.listen` has", http.listen.port());
+        rules.complain(
+            "http.listen",
+            what,
+            Some("give each door a port".to_owned()),
+        );
+    }
+}
+
+fn limits(rules: &mut Rules, limits: &Limits) {
+    let (kib, byte) = (ByteSize::kib(1), ByteSize(1));
+    rules.within(
+        "limits.document_bytes_max",
+        limits.document_bytes_max,
+        byte..=ByteSize::kib(256),
+    );
+    rules.within(
+        "limits.document_depth_max",
+        limits.document_depth_max,
+        1..=16,
+    );
+    rules.within(
+        "limits.shadows_per_device_max",
+        limits.shadows_per_device_max,
+        1..=10_000,
+    );
+    rules.within(
+        "limits.client_token_bytes_max",
+        limits.client_token_bytes_max,
+        byte..=kib,
+    );
+    rules.within(
+        "limits.key_bytes_max",
+        limits.key_bytes_max,
+        byte..=ByteSize(64 * kib.0),
+    );
+    rules.within("limits.twins_max", limits.twins_max, 1..=100_000_000);
+    rules.within(
+        "limits.twins_bytes_max",
+        limits.twins_bytes_max,
+        kib..=ByteSize::gib(1_024),
+    );
+    rules.within("limits.twin_idle", limits.twin_idle, 10 * MS..=DAY);
+    rules.within("limits.commands_max", limits.commands_max, 1..=10_000_000);
+    rules.within(
+        "limits.commands_per_device_max",
+        limits.commands_per_device_max,
+        1..=10_000_000,
+    );
+    rules.within("limits.group_max", limits.group_max, 1..=10_000);
+    if limits.commands_per_device_max > limits.commands_max {
+        let what = "must not be more than `limits.commands_max`".to_owned();
+        rules.complain("limits.commands_per_device_max", what, None);
+    }
+}
+
+const MS: Duration = Duration::from_millis(1);
+const SECOND: Duration = Duration::from_secs(1);
+const MINUTE: Duration = Duration::from_secs(60);
+const HOUR: Duration = Duration::from_secs(3_600);
+const DAY: Duration = Duration::from_secs(24 * 3_600);
+
+#[derive(Default)]
+struct Rules {
+    complaints: Vec<Complaint>,
+}
+
+impl Rules {
+    fn name(&mut self, key: &'static str, name: &str) {
+        let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+        if name.is_empty() || name.len() > 63 || !name.chars().all(allowed) {
+            let what = format!("is `{name}`, not 1-63 characters of `a-z`, `0-9` and `-`");
+            self.complain(key, what, None);
+        }
+    }
+
+    fn within<T: Setting + PartialOrd>(
+        &mut self,
+        key: &'static str,
+        value: T,
+        range: RangeInclusive<T>,
+    ) {
+        if !range.contains(&value) {
+            let [value, min, max] = [&value, range.start(), range.end()].map(Setting::show);
+            self.complain(key, format!("is {value}, outside {min} to {max}"), None);
+        }
+    }
+
+    fn complain(&mut self, key: &'static str, what: String, try_this: Option<String>) {
+        self.complaints.push(Complaint {
+            key,
+            what,
+            try_this,
+        });
+    }
+}

@@ -1,0 +1,189 @@
+//! The accept loop of the doors: bounded connections, bounded headers, timeouts for whoever is
+//! slow, and a stop that lets requests in flight finish.
+//!
+//! An error while accepting never ends the loop. HTTP/2 settings hold against floods of streams,
+//! resets and headers.
+
+use std::future::Future;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto::Builder;
+use hyper_util::service::TowerToHyperService;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::{debug, warn};
+
+/// How long a new or idle connection may take to send the head of a request.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long a connection may take to say that it speaks HTTP/2.
+const PREFACE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Length of the HTTP/2 connection preface (RFC 9113 §3.4).
+const PREFACE_BYTES: usize = 24;
+/// Largest head of an HTTP/1 request, and largest header list of an HTTP/2 request.
+const HEAD_BYTES_MAX: usize = 16 * 1024;
+/// Most headers of an HTTP/1 request.
+const HEADERS_MAX: usize = 64;
+/// Most streams that one HTTP/2 connection may have open.
+const STREAMS_MAX: u32 = 1024;
+/// Streams that the peer reset before we looked at them (rapid reset), and that we reset for the
+/// peer's errors; more close the connection.
+const RESETS_MAX: usize = 64;
+/// Bytes that one stream, and one connection, may send ahead of us.
+const STREAM_WINDOW_BYTES: u32 = 256 * 1024;
+const CONNECTION_WINDOW_BYTES: u32 = 1024 * 1024;
+/// How often a quiet HTTP/2 peer is asked for a sign of life, and how long it may take.
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(20);
+const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
+/// Pause after an accept that failed for want of resources.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// What the connections of a listener speak.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Protocol {
+    /// HTTP/1.1.
+    Http1,
+    /// HTTP/2 with prior knowledge, as gRPC uses it.
+    Http2,
+}
+
+/// How a listener is served.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// What its connections speak.
+    pub protocol: Protocol,
+    /// Most connections at one time; more are closed at once.
+    pub connections_max: usize,
+}
+
+/// Serves `router` on `listener` until `shutdown`; then stops listening, lets every connection
+/// finish its requests, and returns. Dropping the future closes all connections at once.
+pub async fn serve(
+    listener: TcpListener,
+    router: Router,
+    settings: Settings,
+    shutdown: CancellationToken,
+) {
+    let builder = Arc::new(builder(settings.protocol));
+    let permits = Arc::new(Semaphore::new(settings.connections_max));
+    let connections = TaskTracker::new();
+    let abort = CancellationToken::new();
+    let abort_when_dropped = abort.clone().drop_guard();
+
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            () = shutdown.cancelled() => break,
+            accepted = listener.accept() => accepted,
+        };
+        let stream = match accepted {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                warn!(%error, "accept a connection");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+                continue;
+            }
+        };
+        let Ok(permit) = permits.clone().try_acquire_owned() else {
+            debug!("too many connections, close the new one");
+            continue;
+        };
+        let connection =
+            connection(stream, router.clone(), builder.clone(), settings.protocol, shutdown.clone());
+        let abort = abort.clone();
+        connections.spawn(async move {
+            tokio::select! {
+                biased;
+                () = abort.cancelled() => {}
+                () = connection => {}
+            }
+            drop(permit);
+        });
+    }
+
+    drop(listener);
+    connections.close();
+    connections.wait().await;
+    drop(abort_when_dropped);
+}
+
+/// Serves one connection to its end.
+async fn connection(
+    stream: TcpStream,
+    router: Router,
+    builder: Arc<Builder<TokioExecutor>>,
+    protocol: Protocol,
+    shutdown: CancellationToken,
+) {
+    let _ = stream.set_nodelay(true);
+    if protocol == Protocol::Http2 && !preface_arrives(&stream, &shutdown).await {
+        return;
+    }
+    let served = builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+    let mut served = pin!(served);
+    let result = tokio::select! {
+        biased;
+        result = served.as_mut() => result,
+        () = shutdown.cancelled() => {
+            served.as_mut().graceful_shutdown();
+            served.await
+        }
+    };
+    if let Err(error) = result {
+        debug!(%error, "connection ended");
+    }
+}
+
+/// Waits until the peer has sent as many bytes as an HTTP/2 preface has, because the HTTP/2
+/// server waits for them without a limit. Leaves the bytes where they are.
+async fn preface_arrives(stream: &TcpStream, shutdown: &CancellationToken) -> bool {
+    let enough = async {
+        let mut bytes = [0; PREFACE_BYTES];
+        loop {
+            match stream.peek(&mut bytes).await {
+                Ok(0) | Err(_) => return false,
+                Ok(PREFACE_BYTES) => return true,
+                Ok(_) => tokio::time::sleep(Duration::from_millis(10)).await,
+            }
+        }
+    };
+    tokio::select! {
+        biased;
+        () = shutdown.cancelled() => false,
+        arrived = within(PREFACE_TIMEOUT, enough) => arrived.unwrap_or(false),
+    }
+}
+
+async fn within<T>(limit: Duration, work: impl Future<Output = T>) -> Option<T> {
+    tokio::time::timeout(limit, work).await.ok()
+}
+
+fn builder(protocol: Protocol) -> Builder<TokioExecutor> {
+    let mut builder = Builder::new(TokioExecutor::new());
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIMEOUT)
+        .max_buf_size(HEAD_BYTES_MAX)
+        .max_headers(HEADERS_MAX);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .keep_alive_interval(KEEPALIVE_INTERVAL)
+        .keep_alive_timeout(KEEPALIVE_TIMEOUT)
+        .max_concurrent_streams(STREAMS_MAX)
+        .max_pending_accept_reset_streams(RESETS_MAX)
+        .max_local_error_reset_streams(RESETS_MAX)
+        .max_header_list_size(HEAD_BYTES_MAX as u32)
+        .initial_stream_window_size(STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES);
+    match protocol {
+        Protocol::Http1 => builder.http1_only(),
+        Protocol::Http2 => builder.http2_only(),
+    }
+}

@@ -1,0 +1,60 @@
+//! Health, metrics, and the page that names the doors.
+
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::{HeaderMap, Response, StatusCode, header};
+
+use super::{Door, reply};
+
+/// `/`: where to go from here.
+pub(super) async fn index(State(door): State<Door>, headers: HeaderMap) -> Response<Body> {
+    let http = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or("this port");
+    // The host is what the caller sent: keep only what a host name can hold.
+    let http: String = http
+        .chars()
+        .filter(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | ':' | '-' | '[' | ']' | ' '))
+        .take(256)
+        .collect();
+    let text = format!(
+        "Antumbra {version}: device shadows, strongly consistent.\n\
+         \n\
+         gRPC   {grpc}   antumbra.v1.Shadows, health, reflection\n\
+         HTTP   {http}   AWS iot-data:\n\
+         \x20      GET, POST, DELETE /things/{{thing}}/shadow[?name={{shadow}}]\n\
+         \x20      GET /api/things/shadow/ListNamedShadowsForThing/{{thing}}\n\
+         \x20      GET /livez /readyz /startupz /metrics\n",
+        version = env!("CARGO_PKG_VERSION"),
+        grpc = door.grpc_address,
+    );
+    reply::text(StatusCode::OK, text)
+}
+
+/// `/livez`: the process works; when it does not, restart it.
+pub(super) async fn livez(State(door): State<Door>) -> Response<Body> {
+    check(door.health.is_live())
+}
+
+/// `/readyz`: requests are served.
+pub(super) async fn readyz(State(door): State<Door>) -> Response<Body> {
+    check(door.health.is_ready())
+}
+
+/// `/startupz`: the start is over.
+pub(super) async fn startupz(State(door): State<Door>) -> Response<Body> {
+    check(door.health.is_started())
+}
+
+/// `/metrics` in the Prometheus text format.
+pub(super) async fn metrics(State(door): State<Door>) -> Response<Body> {
+    match &door.metrics {
+        Some(exporter) => reply::text(StatusCode::OK, exporter.render()),
+        None => reply::text(StatusCode::NOT_FOUND, "metrics are collected elsewhere\n"),
+    }
+}
+
+fn check(good: bool) -> Response<Body> {
+    match good {
+        true => reply::text(StatusCode::OK, "ok\n"),
+        false => reply::text(StatusCode::SERVICE_UNAVAILABLE, "not ready\n"),
+    }
+}

@@ -1,0 +1,521 @@
+//! Who owns a data directory: the header file `identity` and the lock on the directory.
+//!
+//! The header is read and checked before anything else is opened, and replaced only as a whole.
+//! What does not fit is refused with a code; nothing is ever deleted. The frame (magic, format,
+//! length, payload, checksum) stays the same in all formats, so that damage and a newer format are
+//! told apart.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use antumbra_raft::{HashRange, ReplicaId, ShardId};
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+/// Name of the header file.
+const FILE: &str = "identity";
+
+/// Name of the file that holds the lock. Its content says nothing.
+const LOCK_FILE: &str = "lock";
+
+const MAGIC: &[u8; 8] = b"ANTUMBRA";
+
+/// The newest format this version reads and the one it writes.
+const FORMAT: u32 = 1;
+
+/// Magic, format and length before the payload.
+const FRAME_HEAD_BYTES: usize = 16;
+
+/// A header is refused above this, whatever its length says.
+const PAYLOAD_BYTES_MAX: usize = 1 << 20;
+
+/// Why a data directory is refused.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// Another process has the directory.
+    #[error(
+        "data directory {path} is in use by another process. \
+         Stop that process, or give this one a directory of its own"
+    )]
+    Locked {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// The header cannot be trusted.
+    #[error(
+        "{path} is damaged: {what}. Nothing was changed. Restore this file from a copy of the \
+         directory; when there is none, rebuild the node from the others or from a backup"
+    )]
+    Damaged {
+        /// The header file.
+        path: PathBuf,
+        /// What is wrong with it.
+        what: String,
+    },
+    /// There are data but no header.
+    #[error(
+        "{path} is missing although the directory holds data. Nothing was changed. Restore this \
+         file from a copy of the directory, or choose an empty directory"
+    )]
+    Missing {
+        /// The header file.
+        path: PathBuf,
+    },
+    /// A newer version of the program wrote the directory.
+    #[error(
+        "{path} has format {found}, this version reads up to {FORMAT}. Nothing was changed; \
+         start the newer version again"
+    )]
+    TooNew {
+        /// The header file.
+        path: PathBuf,
+        /// The format on disk.
+        found: u32,
+    },
+    /// The directory belongs to another cluster.
+    #[error(
+        "data directory {path} belongs to cluster {found}, not to {expected}. \
+         Nothing was changed; check the data directory and the cluster name"
+    )]
+    WrongCluster {
+        /// The directory.
+        path: PathBuf,
+        /// The cluster of this node.
+        expected: String,
+        /// The cluster on disk.
+        found: String,
+    },
+    /// The directory belongs to another node.
+    #[error(
+        "data directory {path} belongs to node {found}, not to {expected}. \
+         Nothing was changed; check the data directory and the node name"
+    )]
+    WrongNode {
+        /// The directory.
+        path: PathBuf,
+        /// This node.
+        expected: String,
+        /// The node on disk.
+        found: String,
+    },
+    /// The operating system failed a call.
+    #[error("{action} {path}: {source}. Check the disk, its free space and permissions")]
+    Io {
+        /// What was being done.
+        action: &'static str,
+        /// To which file.
+        path: PathBuf,
+        /// Why it failed.
+        source: io::Error,
+    },
+}
+
+impl Error {
+    /// Stable name of the kind of error.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Error::Locked { .. } => "DIRECTORY_LOCKED",
+            Error::Damaged { .. } => "IDENTITY_DAMAGED",
+            Error::Missing { .. } => "IDENTITY_MISSING",
+            Error::TooNew { .. } => "FORMAT_TOO_NEW",
+            Error::WrongCluster { .. } => "WRONG_CLUSTER",
+            Error::WrongNode { .. } => "WRONG_NODE",
+            Error::Io { .. } => "IO",
+        }
+    }
+
+    /// Whether the header is not what it was.
+    pub fn is_damage(&self) -> bool {
+        matches!(self, Error::Damaged { .. } | Error::Missing { .. })
+    }
+}
+
+/// What the header of a data directory says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Identity {
+    /// Name of the cluster.
+    pub cluster_name: String,
+    /// Drawn when the cluster was created.
+    pub cluster_id: Uuid,
+    /// Name of the node.
+    pub node_name: String,
+    /// Given at join and never reused.
+    pub node_id: u64,
+    /// Drawn anew for every data directory: a wiped node is another incarnation.
+    pub incarnation: Uuid,
+    /// The replicas in this directory.
+    pub replicas: Vec<Replica>,
+    /// Whether the stores have been created: from then on a missing one is damage.
+    pub created: bool,
+}
+
+/// One replica in a data directory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Replica {
+    /// Its shard.
+    pub shard: ShardId,
+    /// Its id in the shard's group.
+    pub replica: ReplicaId,
+    /// What the shard owns.
+    pub range: HashRange,
+}
+
+/// Whom a directory must belong to.
+#[derive(Debug, Clone, Copy)]
+pub struct Owner<'a> {
+    /// Name of the cluster.
+    pub cluster_name: &'a str,
+    /// Name of the node.
+    pub node_name: &'a str,
+}
+
+/// A data directory that only this process has. Dropping it releases the directory.
+#[derive(Debug)]
+pub struct DataDirectory {
+    path: PathBuf,
+    _lock: File,
+}
+
+impl DataDirectory {
+    /// Creates the directory when needed and locks it. Blocks on the disk.
+    pub fn lock(path: &Path) -> Result<DataDirectory, Error> {
+        fs::create_dir_all(path).map_err(|e| failed("create", path, e))?;
+        let lock_path = path.join(LOCK_FILE);
+        let lock = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(&lock_path)
+            .map_err(|e| failed("open", &lock_path, e))?;
+        match fs4::fs_std::FileExt::try_lock_exclusive(&lock) {
+            Ok(true) => {}
+            Ok(false) => {
+                return Err(Error::Locked {
+                    path: path.to_owned(),
+                });
+            }
+            Err(error) => return Err(failed("lock", &lock_path, error)),
+        }
+        Ok(DataDirectory {
+            path: path.to_owned(),
+            _lock: lock,
+        })
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Reads the header; `None` in a directory that holds no data. Blocks on the disk.
+    pub fn read(&self, owner: Owner<'_>) -> Result<Option<Identity>, Error> {
+        let path = self.path.join(FILE);
+        let bytes = match fs::read(&path) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                if ["log", "state", "seal"]
+                    .iter()
+                    .any(|name| self.path.join(name).exists())
+                {
+                    return Err(Error::Missing { path });
+                }
+                return Ok(None);
+            }
+            Err(error) => return Err(failed("read", &path, error)),
+        };
+        let identity = decode(&bytes, &path)?;
+        self.check(&identity, owner)?;
+        Ok(Some(identity))
+    }
+
+    /// Replaces the header: all of it reaches the disk, or the old one stays. Blocks on the disk.
+    pub fn write(&self, identity: &Identity) -> Result<(), Error> {
+        let (path, new) = (self.path.join(FILE), self.path.join("identity.new"));
+        let mut file = File::create(&new).map_err(|e| failed("create", &new, e))?;
+        file.write_all(&encode(identity))
+            .and_then(|()| file.sync_all())
+            .map_err(|e| failed("write", &new, e))?;
+        fs::rename(&new, &path).map_err(|e| failed("rename", &new, e))?;
+        sync_directory(&self.path)?;
+        // The directory itself may be new.
+        match self
+            .path
+            .canonicalize()
+            .ok()
+            .as_deref()
+            .and_then(Path::parent)
+        {
+            Some(parent) => sync_directory(parent),
+            None => Ok(()),
+        }
+    }
+
+    fn check(&self, identity: &Identity, owner: Owner<'_>) -> Result<(), Error> {
+        if identity.cluster_name != owner.cluster_name {
+            return Err(Error::WrongCluster {
+                path: self.path.clone(),
+                expected: owner.cluster_name.to_owned(),
+                found: format!("{} ({})", identity.cluster_name, identity.cluster_id),
+            });
+        }
+        if identity.node_name != owner.node_name {
+            return Err(Error::WrongNode {
+                path: self.path.clone(),
+                expected: owner.node_name.to_owned(),
+                found: identity.node_name.clone(),
+            });
+        }
+        Ok(())
+    }
+}
+
+/// Stored form of format 1. Frozen.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct IdentityV1 {
+    cluster_name: String,
+    cluster_id: String,
+    node_name: String,
+    node_id: u64,
+    incarnation: String,
+    replicas: Vec<ReplicaV1>,
+    created: bool,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ReplicaV1 {
+    shard: u32,
+    replica: u64,
+    first_hash: u32,
+    last_hash: u32,
+}
+
+fn encode(identity: &Identity) -> Vec<u8> {
+    let replicas = identity.replicas.iter().map(|replica| ReplicaV1 {
+        shard: replica.shard.0,
+        replica: replica.replica.0,
+        first_hash: replica.range.start,
+        last_hash: replica.range.end,
+    });
+    let stored = IdentityV1 {
+        cluster_name: identity.cluster_name.clone(),
+        cluster_id: identity.cluster_id.to_string(),
+        node_name: identity.node_name.clone(),
+        node_id: identity.node_id,
+        incarnation: identity.incarnation.to_string(),
+        replicas: replicas.collect(),
+        created: identity.created,
+    };
+    let payload = serde_json::to_vec(&stored).expect("numbers and strings are always JSON");
+    frame(FORMAT, &payload)
+}
+
+fn frame(format: u32, payload: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(payload.len()).expect("a header is far below 4 GiB");
+    let mut bytes = Vec::with_capacity(FRAME_HEAD_BYTES + payload.len() + 4);
+    bytes.extend_from_slice(MAGIC);
+    bytes.extend_from_slice(&format.to_be_bytes());
+    bytes.extend_from_slice(&length.to_be_bytes());
+    bytes.extend_from_slice(payload);
+    bytes.extend_from_slice(&crc32fast::hash(&bytes).to_be_bytes());
+    bytes
+}
+
+fn decode(bytes: &[u8], path: &Path) -> Result<Identity, Error> {
+    let damaged = |what: &str| Error::Damaged {
+        path: path.to_owned(),
+        what: what.to_owned(),
+    };
+    let (format, payload) = unframe(bytes).map_err(damaged)?;
+    if format > FORMAT {
+        return Err(Error::TooNew {
+            path: path.to_owned(),
+            found: format,
+        });
+    }
+    let stored: IdentityV1 =
+        serde_json::from_slice(payload).map_err(|_| damaged("its content cannot be read"))?;
+    let uuid = |text: &str| Uuid::parse_str(text).map_err(|_| damaged("an id is not a UUID"));
+    let replicas = stored.replicas.iter().map(|replica| Replica {
+        shard: ShardId(replica.shard),
+        replica: ReplicaId(replica.replica),
+        range: HashRange {
+            start: replica.first_hash,
+            end: replica.last_hash,
+        },
+    });
+    Ok(Identity {
+        cluster_id: uuid(&stored.cluster_id)?,
+        incarnation: uuid(&stored.incarnation)?,
+        replicas: replicas.collect(),
+        cluster_name: stored.cluster_name,
+        node_name: stored.node_name,
+        node_id: stored.node_id,
+        created: stored.created,
+    })
+}
+
+fn unframe(bytes: &[u8]) -> Result<(u32, &[u8]), &'static str> {
+    if bytes.len() < FRAME_HEAD_BYTES + 4 || bytes.len() > PAYLOAD_BYTES_MAX {
+        return Err("its length is wrong");
+    }
+    let (checked, sum) = bytes.split_at(bytes.len() - 4);
+    if crc32fast::hash(checked).to_be_bytes() != sum {
+        return Err("its checksum is wrong");
+    }
+    let (head, payload) = checked.split_at(FRAME_HEAD_BYTES);
+    let number = |at: usize| {
+        let bytes = head[at..at + 4].try_into();
+        u32::from_be_bytes(bytes.expect("four bytes of the frame"))
+    };
+    if &head[..8] != MAGIC {
+        return Err("it is not an identity file");
+    }
+    if number(12) as usize != payload.len() {
+        return Err("its length is wrong");
+    }
+    Ok((number(8), payload))
+}
+
+fn sync_directory(path: &Path) -> Result<(), Error> {
+    File::open(path)
+        .and_then(|directory| directory.sync_all())
+        .map_err(|e| failed("sync", path, e))
+}
+
+fn failed(action: &'static str, path: &Path, source: io::Error) -> Error {
+    Error::Io {
+        action,
+        path: path.to_owned(),
+        source,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    const OWNER: Owner<'_> = Owner {
+        cluster_name: "antumbra",
+        node_name: "node-1",
+    };
+
+    fn sample() -> Identity {
+        Identity {
+            cluster_name: "antumbra".to_owned(),
+            cluster_id: Uuid::from_u128(1),
+            node_name: "node-1".to_owned(),
+            node_id: 1,
+            incarnation: Uuid::from_u128(2),
+            replicas: vec![Replica {
+                shard: ShardId(1),
+                replica: ReplicaId(1),
+                range: HashRange {
+                    start: 0,
+                    end: u32::MAX,
+                },
+            }],
+            created: true,
+        }
+    }
+
+    fn files(path: &Path) -> Vec<(PathBuf, Vec<u8>)> {
+        let entries = fs::read_dir(path)
+            .unwrap()
+            .map(|entry| entry.unwrap().path());
+        let mut files: Vec<_> = entries
+            .map(|path| (path.clone(), fs::read(path).unwrap()))
+            .collect();
+        files.sort();
+        files
+    }
+
+    /// Golden bytes: directories outlive the program that wrote them.
+    #[test]
+    fn header_has_its_frozen_bytes() {
+        let bytes = encode(&sample());
+        let payload = r#"{"cluster_name":"antumbra","cluster_id":"00000000-0000-0000-0000-000000000001","node_name":"node-1","node_id":1,"incarnation":"00000000-0000-0000-0000-000000000002","replicas":[{"shard":1,"replica":1,"first_hash":0,"last_hash":4294967295}],"created":true}"#;
+        assert_eq!(&bytes[..8], b"ANTUMBRA");
+        assert_eq!(bytes[8..12], 1u32.to_be_bytes());
+        assert_eq!(&bytes[16..bytes.len() - 4], payload.as_bytes());
+        assert_eq!(decode(&bytes, Path::new("x")).unwrap(), sample());
+    }
+
+    #[test]
+    fn header_survives_a_restart() {
+        let directory = tempfile::tempdir().unwrap();
+        let data = DataDirectory::lock(directory.path()).unwrap();
+        assert_eq!(data.read(OWNER).unwrap(), None);
+        data.write(&sample()).unwrap();
+        assert_eq!(data.read(OWNER).unwrap(), Some(sample()));
+    }
+
+    #[test]
+    fn one_directory_is_open_in_one_process() {
+        let directory = tempfile::tempdir().unwrap();
+        let first = DataDirectory::lock(directory.path()).unwrap();
+        let second = DataDirectory::lock(directory.path()).unwrap_err();
+        assert_eq!(second.code(), "DIRECTORY_LOCKED");
+        drop(first);
+        DataDirectory::lock(directory.path()).unwrap();
+    }
+
+    #[test]
+    fn directory_of_another_cluster_or_node_is_refused_and_kept() {
+        let directory = tempfile::tempdir().unwrap();
+        let data = DataDirectory::lock(directory.path()).unwrap();
+        data.write(&sample()).unwrap();
+        let before = files(directory.path());
+        let other = Owner {
+            cluster_name: "penumbra",
+            ..OWNER
+        };
+        assert_eq!(data.read(other).unwrap_err().code(), "WRONG_CLUSTER");
+        let other = Owner {
+            node_name: "node-2",
+            ..OWNER
+        };
+        assert_eq!(data.read(other).unwrap_err().code(), "WRONG_NODE");
+        assert_eq!(files(directory.path()), before);
+    }
+
+    #[test]
+    fn newer_format_is_refused_and_kept() {
+        let directory = tempfile::tempdir().unwrap();
+        let data = DataDirectory::lock(directory.path()).unwrap();
+        fs::write(directory.path().join(FILE), frame(FORMAT + 1, b"unknown")).unwrap();
+        let before = files(directory.path());
+        assert_eq!(data.read(OWNER).unwrap_err().code(), "FORMAT_TOO_NEW");
+        assert_eq!(files(directory.path()), before);
+    }
+
+    /// Any flipped bit and any cut is found.
+    #[test]
+    fn damaged_header_is_refused() {
+        let bytes = encode(&sample());
+        for nth in 0..bytes.len() * 8 {
+            let mut flipped = bytes.clone();
+            flipped[nth / 8] ^= 1 << (nth % 8);
+            let error = decode(&flipped, Path::new("x")).unwrap_err();
+            assert_eq!(error.code(), "IDENTITY_DAMAGED", "bit {nth}");
+        }
+        for cut in 0..bytes.len() {
+            let error = decode(&bytes[..cut], Path::new("x")).unwrap_err();
+            assert_eq!(error.code(), "IDENTITY_DAMAGED", "cut at {cut}");
+        }
+    }
+
+    /// Without its header a directory could be taken for a new one and be overwritten.
+    #[test]
+    fn data_without_a_header_are_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        let data = DataDirectory::lock(directory.path()).unwrap();
+        fs::create_dir(directory.path().join("log")).unwrap();
+        assert_eq!(data.read(OWNER).unwrap_err().code(), "IDENTITY_MISSING");
+    }
+}

@@ -1,0 +1,18 @@
+//! The node: composition root of Antumbra. The only crate that names everything: doors (gRPC,
+//! HTTP), routing, storage wiring, configuration and the command line.
+
+#![forbid(unsafe_code)]
+
+pub mod api;
+pub mod cli;
+pub mod config;
+pub mod dialect;
+pub mod error;
+pub mod health;
+pub mod http;
+pub mod metrics;
+pub mod shadows;
+pub mod boot;
+pub mod identity;
+pub mod shutdown;
+pub mod telemetry;

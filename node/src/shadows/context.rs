@@ -1,0 +1,74 @@
+//! One shard as the use cases see it.
+
+use std::sync::Arc;
+
+use antumbra_raft::{HashRange, Shard, ShardId};
+use antumbra_shadow::{Document, Failure, Twins};
+use bytes::Bytes;
+use tracing::error;
+
+use crate::error::Error;
+
+use super::machine::ShadowMachine;
+use super::port::{Port, barrier_failure};
+use super::relay::Relay;
+
+/// A replica with its twins and watchers. Cloning shares them.
+#[derive(Clone)]
+pub(crate) struct ShardContext {
+    pub(crate) range: HashRange,
+    pub(crate) shard: Shard<ShadowMachine>,
+    pub(crate) twins: Twins<Port>,
+    pub(crate) relay: Arc<Relay>,
+}
+
+impl ShardContext {
+    pub(crate) fn id(&self) -> ShardId {
+        self.shard.id()
+    }
+
+    /// Waits until everything acknowledged before the call is applied here. May be dropped midway.
+    pub(crate) async fn barrier(&self) -> Result<u64, Error> {
+        self.shard
+            .barrier()
+            .await
+            .map_err(|error| Error::from(barrier_failure(&error)))
+    }
+}
+
+/// Runs a scan of RocksDB beside the async runtime. Dropping the future lets the scan finish.
+pub(crate) async fn blocking<T, F>(scan: F) -> Result<T, Error>
+where
+    T: Send + 'static,
+    F: FnOnce() -> Result<T, Error> + Send + 'static,
+{
+    tokio::task::spawn_blocking(scan)
+        .await
+        .unwrap_or(Err(Error::Internal("a scan panicked")))
+}
+
+/// What a reader is told when the engine fails a read.
+pub(crate) fn read_failed(error: antumbra_raft::Error) -> Error {
+    error!(%error, "read shard rows");
+    if error.is_damage() {
+        Error::Damaged
+    } else {
+        Error::from(Failure::Unavailable("the replica cannot read its data"))
+    }
+}
+
+/// Decodes the stored form of a document.
+pub(crate) fn decode_document(bytes: Bytes) -> Result<Document, Error> {
+    Document::decode(bytes).map_err(|error| {
+        error!(%error, "decode a document");
+        Error::Damaged
+    })
+}
+
+/// A key or row that cannot be read back is damage: we wrote it.
+pub(crate) fn readable<T>(decoded: Option<T>) -> Result<T, Error> {
+    decoded.ok_or_else(|| {
+        error!("a stored key or row cannot be read back");
+        Error::Damaged
+    })
+}

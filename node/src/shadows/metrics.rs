@@ -1,0 +1,61 @@
+//! Metrics of the use cases. Labels are bounded: shards and reset reasons, never devices.
+
+use antumbra_raft::ShardId;
+use metrics::{counter, describe_counter, describe_gauge, gauge};
+
+const WATCHES: &str = "antumbra_watch_tasks";
+const WATCH_EVENTS: &str = "antumbra_watch_events_total";
+const WATCH_RESETS: &str = "antumbra_watch_resets_total";
+const WATCH_OVERTAKEN: &str = "antumbra_watch_overtaken_total";
+const FEED_BYTES: &str = "antumbra_feed_bytes";
+const FEED_TRIMMED_INDEX: &str = "antumbra_feed_trimmed_index";
+
+/// Describes the metrics of this module to the installed recorder.
+pub(crate) fn describe() {
+    describe_gauge!(WATCHES, "Watches that are running");
+    describe_counter!(WATCH_EVENTS, "Events handed to watchers");
+    describe_counter!(WATCH_RESETS, "Watches that had to begin anew, by reason");
+    describe_counter!(
+        WATCH_OVERTAKEN,
+        "Times a reader was slower than the relay and was caught up from the feed"
+    );
+    describe_gauge!(
+        FEED_BYTES,
+        "Bytes of change records kept in the feed, by shard"
+    );
+    describe_gauge!(
+        FEED_TRIMMED_INDEX,
+        "Last log index trimmed from the feed, by shard"
+    );
+}
+
+/// Counts a watch as running until it is dropped.
+pub(crate) struct Running(());
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        gauge!(WATCHES).decrement(1.0);
+    }
+}
+
+pub(crate) fn watch_started() -> Running {
+    gauge!(WATCHES).increment(1.0);
+    Running(())
+}
+
+pub(crate) fn watch_events(count: usize) {
+    counter!(WATCH_EVENTS).increment(count as u64);
+}
+
+pub(crate) fn watch_reset(reason: &'static str) {
+    counter!(WATCH_RESETS, "reason" => reason).increment(1);
+}
+
+pub(crate) fn watch_overtaken() {
+    counter!(WATCH_OVERTAKEN).increment(1);
+}
+
+pub(crate) fn feed(shard: ShardId, kept_bytes: u64, trimmed_index: u64) {
+    gauge!(FEED_BYTES, "shard" => shard.to_string()).set(kept_bytes as f64);
+    gauge!(FEED_TRIMMED_INDEX, "shard" => shard.to_string()).set(trimmed_index as f64);
+}

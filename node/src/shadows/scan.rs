@@ -1,0 +1,265 @@
+//! Long reads for watches, on threads that may block.
+//!
+//! The opening documents of a shard come from one pinned view, so that they and the position where
+//! live changes begin belong together (design flow 3). Records of the feed are immutable, so
+//! catching up pins a view only for the length of one step.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use antumbra_raft::Key;
+use antumbra_shadow::{DeviceKey, Document, FeedRecord, Position, ShadowName};
+use tokio::runtime::Handle;
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+use tracing::error;
+
+use crate::error::Error;
+
+use super::account::Account;
+use super::context::{ShardContext, blocking, decode_document, read_failed, readable};
+use super::cursor::end_of;
+use super::keys;
+use super::relay::Interest;
+
+/// Rows that one step holds in memory.
+const ROWS_PER_STEP: usize = 64;
+
+/// Feed rows that one step of catching up looks at.
+const RECORDS_SCANNED_MAX: usize = 8192;
+
+/// Bytes of feed records that one step of catching up collects.
+const RECORDS_BYTES_MAX: usize = 1 << 20;
+
+/// A document at the start of a watch.
+#[derive(Debug)]
+pub(crate) struct OpeningDocument {
+    pub(crate) device: DeviceKey,
+    pub(crate) shadow: ShadowName,
+    pub(crate) document: Document,
+}
+
+/// What the opening scan of a shard sends. A channel that closes before `Done` means that the
+/// reader took nothing for too long.
+#[derive(Debug)]
+pub(crate) enum Opening {
+    Documents(Vec<OpeningDocument>),
+    /// All documents were sent; they are those of this applied index.
+    Done {
+        index: u64,
+    },
+}
+
+/// Starts reading the current documents of a shard. Dropping the receiver ends the scan.
+pub(crate) fn open(
+    context: ShardContext,
+    interest: Interest,
+    stall_timeout: Duration,
+) -> mpsc::Receiver<Result<Opening, Error>> {
+    let (sender, receiver) = mpsc::channel(1);
+    let outlet = Outlet {
+        sender,
+        runtime: Handle::current(),
+        stall_timeout,
+    };
+    tokio::task::spawn_blocking(move || {
+        if let Err(error) = send_documents(&context, &interest, &outlet) {
+            outlet.send(Err(error));
+        }
+    });
+    receiver
+}
+
+/// The way from the blocking thread to the watch.
+struct Outlet {
+    sender: mpsc::Sender<Result<Opening, Error>>,
+    runtime: Handle,
+    stall_timeout: Duration,
+}
+
+impl Outlet {
+    /// Whether the watch took it in time.
+    fn send(&self, item: Result<Opening, Error>) -> bool {
+        let sent = timeout(self.stall_timeout, self.sender.send(item));
+        matches!(self.runtime.block_on(sent), Ok(Ok(())))
+    }
+}
+
+fn send_documents(
+    context: &ShardContext,
+    interest: &Interest,
+    outlet: &Outlet,
+) -> Result<(), Error> {
+    let (view, index) = context.shard.pinned();
+    for (mut from, end) in ranges(context, interest) {
+        loop {
+            let rows = view.scan(&from, &end, ROWS_PER_STEP).map_err(read_failed)?;
+            let exhausted = rows.len() < ROWS_PER_STEP;
+            let mut documents = Vec::new();
+            for (key, value) in rows {
+                let (device, shadow) = readable(keys::decode_document(&key))?;
+                from = keys::document(&device, &shadow).successor();
+                if !interest.matches(&device) {
+                    continue;
+                }
+                let document = decode_document(value)?;
+                if !document.is_deleted() {
+                    documents.push(OpeningDocument {
+                        device,
+                        shadow,
+                        document,
+                    });
+                }
+            }
+            if outlet.sender.is_closed()
+                || (!documents.is_empty() && !outlet.send(Ok(Opening::Documents(documents))))
+            {
+                return Ok(());
+            }
+            if exhausted {
+                break;
+            }
+        }
+    }
+    outlet.send(Ok(Opening::Done { index }));
+    Ok(())
+}
+
+/// The key ranges of a shard that hold every document of interest.
+fn ranges(context: &ShardContext, interest: &Interest) -> Vec<(Key, Key)> {
+    match interest {
+        Interest::Devices(devices) => devices
+            .iter()
+            .filter(|device| context.range.contains(device.hash()))
+            .map(|device| {
+                let prefix = keys::documents_of(device);
+                let end = prefix.prefix_end();
+                (prefix, end)
+            })
+            .collect(),
+        Interest::Prefix { .. } => vec![(
+            keys::documents_from(context.range.start),
+            keys::documents_end(context.range.end),
+        )],
+    }
+}
+
+/// What one step of catching up gave.
+#[derive(Debug)]
+pub(crate) enum CaughtUp {
+    /// The next records of interest; with them everything up to `upto` is known.
+    Records {
+        records: Vec<(Position, Arc<FeedRecord>)>,
+        upto: Position,
+        /// The feed goes on behind `upto`.
+        more: bool,
+    },
+    /// Records behind the position are gone.
+    Trimmed,
+    /// The feed never got as far as the position.
+    Unknown,
+}
+
+/// Reads feed records behind `after`. May be dropped midway.
+pub(crate) async fn catch_up(
+    context: ShardContext,
+    interest: Interest,
+    after: Position,
+) -> Result<CaughtUp, Error> {
+    blocking(move || read_feed(&context, &interest, after)).await
+}
+
+fn read_feed(
+    context: &ShardContext,
+    interest: &Interest,
+    after: Position,
+) -> Result<CaughtUp, Error> {
+    let shard = context.id();
+    let (view, index) = context.shard.pinned();
+    if after.index > index {
+        return Ok(CaughtUp::Unknown);
+    }
+    let account = match view.get(&keys::account(shard)).map_err(read_failed)? {
+        Some(row) => readable(Account::decode(&row))?,
+        None => Account::default(),
+    };
+    if is_trimmed(after, account.trimmed_index) {
+        return Ok(CaughtUp::Trimmed);
+    }
+    let end = keys::feed_end(shard);
+    let mut upto = after;
+    let (mut records, mut bytes, mut scanned) = (Vec::new(), 0, 0);
+    while scanned < RECORDS_SCANNED_MAX && bytes < RECORDS_BYTES_MAX {
+        let from = keys::feed(shard, next_position(upto));
+        let rows = view.scan(&from, &end, ROWS_PER_STEP).map_err(read_failed)?;
+        let exhausted = rows.len() < ROWS_PER_STEP;
+        scanned += rows.len();
+        for (key, value) in rows {
+            upto = readable(keys::decode_feed(&key))?;
+            let record = FeedRecord::decode(&value).map_err(|error| {
+                error!(%shard, %error, "decode a feed record");
+                Error::Damaged
+            })?;
+            if interest.matches(&record.device) {
+                bytes += value.len();
+                records.push((upto, Arc::new(record)));
+            }
+        }
+        if exhausted {
+            return Ok(CaughtUp::Records {
+                records,
+                upto: end_of(index).max(upto),
+                more: false,
+            });
+        }
+    }
+    Ok(CaughtUp::Records {
+        records,
+        upto,
+        more: true,
+    })
+}
+
+/// Whether a record behind `after` may have been trimmed.
+fn is_trimmed(after: Position, trimmed_index: u64) -> bool {
+    trimmed_index > 0 && after < end_of(trimmed_index)
+}
+
+fn next_position(position: Position) -> Position {
+    match position.sequence.checked_add(1) {
+        Some(sequence) => Position {
+            sequence,
+            ..position
+        },
+        None => Position {
+            index: position.index.saturating_add(1),
+            sequence: 0,
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(index: u64, sequence: u32) -> Position {
+        Position { index, sequence }
+    }
+
+    #[test]
+    fn position_behind_an_entry_is_the_next_entry() {
+        assert_eq!(next_position(at(4, 0)), at(4, 1));
+        assert_eq!(next_position(end_of(4)), at(5, 0));
+        assert_eq!(next_position(end_of(u64::MAX)), at(u64::MAX, 0));
+    }
+
+    /// A cursor within the last trimmed entry may have missed the rest of that entry.
+    #[test]
+    fn cursor_is_trimmed_unless_it_covers_everything_that_is_gone() {
+        assert!(!is_trimmed(at(0, 0), 0));
+        assert!(is_trimmed(at(6, 3), 7));
+        assert!(is_trimmed(at(7, 3), 7));
+        assert!(!is_trimmed(end_of(7), 7));
+        assert!(!is_trimmed(at(8, 0), 7));
+    }
+}

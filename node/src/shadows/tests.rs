@@ -1,0 +1,183 @@
+//! Tests that look at the rows of a running shard.
+
+#![allow(clippy::unwrap_used)]
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
+use std::time::Duration;
+
+use antumbra_shadow::json::{self, DuplicateKeys};
+use antumbra_shadow::{
+    Conditions, DeviceId, Document, FeedRecord, Patch, SectionInput, ShadowName, Update,
+};
+
+use super::account::{Account, Mark};
+use super::cursor::end_of;
+use super::*;
+use crate::boot::{self, Listeners, Node};
+use crate::config::{Config, Shards};
+
+async fn start(directory: &Path) -> Node {
+    let mut config = Config::default();
+    config.node.data_dir = directory.to_owned();
+    config.api.listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+    config.http.listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+    config.cluster.shards = Shards::Count(1);
+    config.test_switches.no_fsync = true;
+    let listeners = Listeners::bind(&config).await.unwrap();
+    boot::start(config, listeners).await.unwrap()
+}
+
+fn device(nth: usize) -> DeviceKey {
+    DeviceKey::new(
+        Tenant::default(),
+        DeviceId::parse(&format!("d{nth}")).unwrap(),
+    )
+}
+
+async fn write(shadows: &Shadows, nth: usize, json: &str) {
+    let value = json::parse(json.as_bytes(), DuplicateKeys::Reject, 32).unwrap();
+    let limits = Limits::default();
+    let update = Update {
+        shadow: ShadowName::classic(),
+        patch: Patch::build(SectionInput::Absent, SectionInput::Merge(&value), &limits).unwrap(),
+        conditions: Conditions::default(),
+    };
+    let draft = Draft::new("test", Kind::Update(update));
+    let deadline = Instant::now() + Duration::from_secs(30);
+    let outcome = shadows
+        .update(&Caller::anyone("test"), &device(nth), draft, deadline)
+        .await;
+    assert!(matches!(outcome.unwrap(), Outcome::Accepted(_)));
+}
+
+/// What one pinned view of a shard holds must agree with itself.
+fn check_view(context: &ShardContext) -> usize {
+    let shard = context.id();
+    let (view, index) = context.shard.pinned();
+    let (from, end) = (keys::documents_from(0), keys::documents_end(u32::MAX));
+    let documents = view.scan(&from, &end, usize::MAX).unwrap();
+    for (key, value) in &documents {
+        let (device, name) = keys::decode_document(key).unwrap();
+        let document = Document::decode(value.clone()).unwrap();
+        let position = document.feed_position();
+        assert!(
+            position.index <= index,
+            "a document behind the applied position"
+        );
+        let record = view
+            .get(&keys::feed(shard, position))
+            .unwrap()
+            .expect("its feed record");
+        let record = FeedRecord::decode(&record).unwrap();
+        assert_eq!(
+            (&record.device, &record.shadow, record.version),
+            (&device, &name, document.version())
+        );
+    }
+    let feed = view
+        .scan(
+            &keys::feed(shard, Position::default()),
+            &keys::feed_end(shard),
+            usize::MAX,
+        )
+        .unwrap();
+    let mut bytes = 0;
+    for (key, value) in &feed {
+        bytes += (key.len() + value.len()) as u64;
+        let record = FeedRecord::decode(value).unwrap();
+        let key = keys::document(&record.device, &record.shadow);
+        let document = Document::decode(view.get(&key).unwrap().unwrap()).unwrap();
+        assert!(
+            document.version() >= record.version,
+            "a record without its document"
+        );
+        assert!(keys::decode_feed(&feed.last().unwrap().0).unwrap() < end_of(index));
+    }
+    let account = view.get(&keys::account(shard)).unwrap();
+    let account = account
+        .map(|row| Account::decode(&row).unwrap())
+        .unwrap_or_default();
+    assert_eq!(
+        account.written_bytes, bytes,
+        "the account counts every record"
+    );
+    feed.len()
+}
+
+/// Invariant 6: whatever view is pinned, at whatever moment, it shows whole entries.
+#[tokio::test(flavor = "multi_thread")]
+async fn document_feed_and_position_are_one_batch() {
+    let directory = tempfile::tempdir().unwrap();
+    let node = start(directory.path()).await;
+    let context = node.shadows().contexts().next().unwrap().clone();
+    let mut writers = Vec::new();
+    for nth in 0..10 {
+        let shadows = node.shadows().clone();
+        writers.push(tokio::spawn(async move {
+            for round in 0..30 {
+                write(&shadows, nth, &format!(r#"{{"a":{round}}}"#)).await;
+            }
+        }));
+    }
+    while check_view(&context) < 300 {
+        tokio::task::yield_now().await;
+    }
+    for writer in writers {
+        writer.await.unwrap();
+    }
+    drop(context);
+    node.shutdown().await.unwrap();
+}
+
+/// The trimmer's decision and the account of the feed agree, and nothing above the mark goes.
+#[tokio::test(flavor = "multi_thread")]
+async fn trimming_to_a_mark_keeps_what_came_after_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let node = start(directory.path()).await;
+    let context = node.shadows().contexts().next().unwrap().clone();
+    let shard = context.id();
+    let json = format!(r#"{{"a":"{}"}}"#, "x".repeat(4000));
+    for _ in 0..60 {
+        write(node.shadows(), 0, &json).await;
+    }
+    let marks = |context: &ShardContext| {
+        let (from, end) = (keys::mark(shard, 0), keys::marks_end(shard));
+        let rows = context.shard.view().scan(&from, &end, usize::MAX).unwrap();
+        let decode = |(key, value): &(bytes::Bytes, bytes::Bytes)| {
+            (
+                keys::decode_mark(key).unwrap(),
+                Mark::decode(value).unwrap(),
+            )
+        };
+        rows.iter().map(decode).collect::<Vec<_>>()
+    };
+    let before = marks(&context);
+    assert!(before.len() >= 3, "a mark per 64 KiB");
+    let (upto_index, mark) = before[before.len() / 2];
+    let entry = antumbra_shadow::Entry::TrimFeed(antumbra_shadow::TrimFeed { upto_index });
+    let antumbra_raft::Role::Leader { term } = *context.shard.role().borrow() else {
+        panic!("the only replica leads");
+    };
+    context.shard.propose(term, entry.encode()).await.unwrap();
+
+    let view = context.shard.view();
+    let account = Account::decode(&view.get(&keys::account(shard)).unwrap().unwrap()).unwrap();
+    assert_eq!(
+        (account.trimmed_index, account.trimmed_bytes),
+        (upto_index, mark.written_bytes)
+    );
+    let from = keys::feed(shard, Position::default());
+    let feed = view
+        .scan(&from, &keys::feed_end(shard), usize::MAX)
+        .unwrap();
+    let bytes: usize = feed
+        .iter()
+        .map(|(key, value)| key.len() + value.len())
+        .sum();
+    assert_eq!(account.kept_bytes(), bytes as u64);
+    assert_eq!(keys::decode_feed(&feed[0].0).unwrap().index, upto_index + 1);
+    assert_eq!(marks(&context), before[before.len() / 2 + 1..]);
+    drop((context, view));
+    node.shutdown().await.unwrap();
+}

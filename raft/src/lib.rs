@@ -1,0 +1,51 @@
+//! The generic replicated shard engine: openraft on RocksDB.
+//!
+//! # Map
+//! - [`types`], [`ids`]: what openraft is instantiated with, and names.
+//! - `log`: the log store of a node: one writer for all shards, the tail in memory, damage checks.
+//! - [`state`]: the state store of a node: rows of all shards, snapshots, the flusher.
+//! - [`host`], [`shard`], [`role`], [`barrier`], [`replica`]: replicas of one node, and what is done with them.
+//! - [`machine`]: the port of whoever owns the meaning of commands.
+//! - [`net`], [`env`]: ports of network, time and randomness.
+//! - [`codec`]: stored bytes.
+//!
+//! # Invariants
+//! - Nothing is acknowledged before it is synced; a shard's votes and appends are never reordered.
+//! - Rows, feed and applied position of an entry are one write batch.
+//! - A log is purged only up to a position that is flushed in the state store.
+//! - Damage stops the replica or the node. Nothing is repaired by guessing, nothing is deleted.
+//!
+//! The crate knows neither shadows nor gRPC: commands and replies are bytes.
+
+pub mod barrier;
+pub mod codec;
+pub mod config;
+pub mod env;
+pub mod error;
+mod failure;
+pub mod host;
+pub mod ids;
+mod log;
+pub mod machine;
+pub mod metrics;
+pub mod net;
+pub mod replica;
+pub mod role;
+pub mod shard;
+pub mod state;
+pub mod types;
+
+pub use barrier::BarrierError;
+pub use config::{HostConfig, SyncMode};
+pub use env::{Clock, Env, Random};
+pub use error::Error;
+pub use host::Host;
+pub use ids::{HashRange, ReplicaId, ShardId};
+pub use log::ShardLog;
+pub use machine::{EntryPosition, Machine};
+pub use net::{Lane, NoTransport, Route, Transport};
+pub use replica::{ShardRaft, ShardSpec};
+pub use role::Role;
+pub use shard::{ProposeError, Proposed, Shard};
+pub use state::{Key, PinnedView, ShardState, SnapshotData, View, WriteTx};
+pub use types::Node;

@@ -1,0 +1,85 @@
+//! The port below the writer: the durable rows of all shards of a node.
+
+use std::ops::ControlFlow;
+
+use crate::error::Error;
+use crate::ids::ShardId;
+use crate::types::{Entry, LogId, Vote};
+
+/// Durable storage of the logs of all shards.
+///
+/// # For correctness
+/// - [`LogStore::commit`] is atomic and returns only once the batch is durable. Batches come one after
+///   another with rising numbers; the changes of one are applied in their order.
+/// - Once a batch failed, nothing is written any more.
+/// - Reads see every batch that was committed before they began.
+/// - A store that finds that it lost or changed what it made durable says so, at open or at a read.
+pub(crate) trait LogStore: Send + Sync + 'static {
+    /// The number of the last durable batch; 0 when there is none.
+    fn last_batch(&self) -> u64;
+
+    /// Applies a batch. Blocks on the disk.
+    fn commit(&self, batch: &Batch) -> Result<(), Error>;
+
+    /// Reads what is known of a shard beside its entries.
+    fn rows(&self, shard: ShardId) -> Result<ShardRows, Error>;
+
+    /// Visits the entries of a shard from index `first` in rising order, with their stored size,
+    /// until the visitor breaks or no entry is left. Blocks on the disk.
+    fn entries(
+        &self,
+        shard: ShardId,
+        first: u64,
+        visit: &mut dyn FnMut(Entry, usize) -> ControlFlow<()>,
+    ) -> Result<(), Error>;
+
+    /// Notes durably, apart from the rows, that batch `number` is durable, and looks for errors in
+    /// the background. Blocks on the disk.
+    fn seal(&self, number: u64) -> Result<(), Error>;
+
+    /// Looks for errors in the background, and renews the note of [`LogStore::seal`] where needed.
+    fn check(&self) -> Result<(), Error>;
+
+    /// Leaves the store so that the next open has nothing to replay.
+    fn close(&self, number: u64) -> Result<(), Error>;
+}
+
+/// What is written with one sync.
+#[derive(Debug)]
+pub(crate) struct Batch {
+    /// Rises by one with each batch.
+    pub(crate) number: u64,
+    pub(crate) changes: Vec<Change>,
+}
+
+/// One change of one shard.
+#[derive(Debug)]
+pub(crate) struct Change {
+    pub(crate) shard: ShardId,
+    pub(crate) action: Action,
+}
+
+/// What happens to a shard's rows.
+#[derive(Debug)]
+pub(crate) enum Action {
+    /// Entries are added at the end.
+    Append(Vec<Entry>),
+    /// The vote is replaced.
+    Vote(Vote),
+    /// The committed position is replaced.
+    Committed(LogId),
+    /// Entries from this index on are removed.
+    Truncate { from: u64 },
+    /// Entries from `from` up to and including `upto` are removed.
+    Purge { from: u64, upto: LogId },
+    /// Everything of the shard is removed.
+    Clear,
+}
+
+/// What is known of a shard beside its entries.
+#[derive(Debug, Default, Clone)]
+pub(crate) struct ShardRows {
+    pub(crate) vote: Option<Vote>,
+    pub(crate) committed: Option<LogId>,
+    pub(crate) purged: Option<LogId>,
+}

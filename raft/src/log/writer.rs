@@ -1,0 +1,265 @@
+//! The one writer of a node: group commit over all shards.
+//!
+//! # For correctness
+//! - Requests are written in the order in which they were queued, so votes and entries of a shard are
+//!   never reordered.
+//! - One batch at a time; its completions fire only after [`LogStore::commit`] has returned, which is
+//!   after the sync.
+//! - After a failure nothing more is written: whether the failed batch is on disk is unknown, and a
+//!   write behind it could make a hole look whole.
+//!
+//! Time line: queue [A1 vote2 B1] → batch 7 = {number, A1, vote2, B1} → write and sync → A1, vote2,
+//! B1 are told → what was queued meanwhile is batch 8.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+
+use crate::error::Error;
+use crate::failure::Failure;
+use crate::ids::ShardId;
+use crate::metrics::{record_batch, record_seal};
+
+use super::queue::{Completion, Queue, Request, Taken};
+use super::store::{Action, Batch, Change, LogStore};
+use super::tail::Tail;
+
+/// A quiet writer seals after this long.
+const SEAL_WHEN_QUIET: Duration = Duration::from_millis(20);
+/// A busy writer seals this often.
+const SEAL_WHEN_BUSY: Duration = Duration::from_millis(100);
+/// An idle writer looks after the store this often.
+const CHECK_INTERVAL: Duration = Duration::from_secs(1);
+
+/// The logs that are open on this node.
+pub(super) type Tails = Mutex<BTreeMap<ShardId, Arc<Tail>>>;
+
+pub(super) struct Writer {
+    store: Arc<dyn LogStore>,
+    queue: Arc<Queue>,
+    tails: Arc<Tails>,
+    failure: Failure,
+    batch_bytes: usize,
+    written: u64,
+    sealed: u64,
+    sealed_at: Instant,
+}
+
+impl Writer {
+    pub(super) fn new(
+        store: Arc<dyn LogStore>,
+        queue: Arc<Queue>,
+        tails: Arc<Tails>,
+        failure: Failure,
+        batch_bytes: usize,
+    ) -> Writer {
+        let written = store.last_batch();
+        Writer {
+            store,
+            queue,
+            tails,
+            failure,
+            batch_bytes,
+            written,
+            sealed: written,
+            sealed_at: Instant::now(),
+        }
+    }
+
+    /// Runs until the log is closed or dropped, or the store fails.
+    pub(super) fn run(mut self) {
+        let mut guard = StopGuard {
+            queue: Arc::clone(&self.queue),
+            failure: self.failure.clone(),
+            ended: None,
+        };
+        loop {
+            let went_on = match self.queue.take(self.batch_bytes, self.patience()) {
+                Taken::Requests(requests) => self.write(requests),
+                Taken::Idle => self.idle(),
+                Taken::Abandoned => Err(Arc::new(Error::Stopped)),
+                Taken::Close(done) => {
+                    let closed = self.close();
+                    let _ = done.send(closed);
+                    Err(Arc::new(Error::Stopped))
+                }
+            };
+            if let Err(error) = went_on {
+                guard.ended = Some(error);
+                return;
+            }
+        }
+    }
+
+    fn patience(&self) -> Duration {
+        if self.sealed < self.written {
+            SEAL_WHEN_QUIET
+        } else {
+            CHECK_INTERVAL
+        }
+    }
+
+    fn write(&mut self, requests: Vec<Request>) -> Result<(), Arc<Error>> {
+        let (changes, completions) = self.batch(requests);
+        let batch = Batch {
+            number: self.written + 1,
+            changes,
+        };
+        let begun = Instant::now();
+        match self.store.commit(&batch) {
+            Ok(()) => {
+                self.written = batch.number;
+                record_batch(begun.elapsed(), &batch);
+                for (tail, completion) in completions {
+                    complete(&tail, completion);
+                }
+                self.seal_if_busy()
+            }
+            Err(error) => {
+                // The node learns the reason before any shard acts on it.
+                let error = self.noted(error);
+                for (_, completion) in completions {
+                    fail(completion, &error);
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// The changes of a batch, in order, with the committed positions that ride along.
+    fn batch(&self, requests: Vec<Request>) -> (Vec<Change>, Vec<(Arc<Tail>, Completion)>) {
+        let mut ends: BTreeMap<ShardId, (Arc<Tail>, u64)> = BTreeMap::new();
+        let mut changes = Vec::with_capacity(requests.len() + 1);
+        let mut completions = Vec::with_capacity(requests.len());
+        for request in requests {
+            let shard = request.change.shard;
+            let end = ends
+                .entry(shard)
+                .or_insert_with(|| (Arc::clone(&request.tail), 0));
+            if let Action::Append(entries) = &request.change.action
+                && let Some(last) = entries.last()
+            {
+                end.1 = last.log_id.index + 1;
+            }
+            changes.push(request.change);
+            completions.push((request.tail, request.completion));
+        }
+        for (shard, (tail, end)) in ends {
+            if let Some(committed) = tail.take_committed(end) {
+                changes.push(Change {
+                    shard,
+                    action: Action::Committed(committed),
+                });
+            }
+        }
+        (changes, completions)
+    }
+
+    fn idle(&mut self) -> Result<(), Arc<Error>> {
+        if self.sealed < self.written {
+            return self.seal();
+        }
+        self.store.check().map_err(|error| self.noted(error))
+    }
+
+    fn seal_if_busy(&mut self) -> Result<(), Arc<Error>> {
+        if self.sealed_at.elapsed() >= SEAL_WHEN_BUSY {
+            self.seal()
+        } else {
+            Ok(())
+        }
+    }
+
+    fn seal(&mut self) -> Result<(), Arc<Error>> {
+        self.store
+            .seal(self.written)
+            .map_err(|error| self.noted(error))?;
+        record_seal();
+        self.sealed = self.written;
+        self.sealed_at = Instant::now();
+        Ok(())
+    }
+
+    /// Writes what still waits for a batch to ride in, then closes the store.
+    fn close(&mut self) -> Result<(), Arc<Error>> {
+        let tails: Vec<_> = self.tails.lock().values().cloned().collect();
+        let committed = |tail: Arc<Tail>| {
+            Some(Change {
+                shard: tail.shard,
+                action: Action::Committed(tail.take_committed(0)?),
+            })
+        };
+        let changes: Vec<_> = tails.into_iter().filter_map(committed).collect();
+        self.commit_rest(changes).map_err(|error| self.noted(error))
+    }
+
+    fn noted(&self, error: Error) -> Arc<Error> {
+        let error = Arc::new(error);
+        self.failure.note(&error);
+        error
+    }
+
+    fn commit_rest(&mut self, changes: Vec<Change>) -> Result<(), Error> {
+        if !changes.is_empty() {
+            let batch = Batch {
+                number: self.written + 1,
+                changes,
+            };
+            self.store.commit(&batch)?;
+            self.written = batch.number;
+        }
+        self.store.close(self.written)
+    }
+}
+
+fn complete(tail: &Tail, completion: Completion) {
+    match completion {
+        Completion::Flushed(flushed, appended) => {
+            tail.durable(appended);
+            flushed.io_completed(Ok(()));
+        }
+        Completion::Waiter(waiter) => {
+            let _ = waiter.send(Ok(()));
+        }
+        Completion::Nobody => {}
+    }
+}
+
+/// Tells that a request is not durable, and never will be.
+pub(super) fn fail(completion: Completion, error: &Arc<Error>) {
+    match completion {
+        Completion::Flushed(flushed, _) => {
+            flushed.io_completed(Err(std::io::Error::other(Arc::clone(error))));
+        }
+        Completion::Waiter(waiter) => {
+            let _ = waiter.send(Err(Arc::clone(error)));
+        }
+        Completion::Nobody => {}
+    }
+}
+
+/// However the writer ends, nobody waits for it in vain.
+struct StopGuard {
+    queue: Arc<Queue>,
+    failure: Failure,
+    /// Why the writer ended; `None` when it panicked.
+    ended: Option<Arc<Error>>,
+}
+
+impl Drop for StopGuard {
+    fn drop(&mut self) {
+        let error = self.ended.take().unwrap_or_else(|| {
+            let panicked = Arc::new(Error::Stopped);
+            self.failure.stop_node(&panicked);
+            panicked
+        });
+        for request in self.queue.stop(&error) {
+            fail(request.completion, &error);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

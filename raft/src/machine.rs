@@ -1,0 +1,53 @@
+//! The port of whoever owns the meaning of the commands: the replicated state machine of a shard.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::error::Error;
+use crate::ids::ShardId;
+use crate::state::WriteTx;
+
+/// The place of an entry in the log of its shard.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EntryPosition {
+    /// Whose log.
+    pub shard: ShardId,
+    /// The term of the leader that wrote the entry.
+    pub term: u64,
+    /// Index in the log.
+    pub index: u64,
+}
+
+/// Applies committed commands of one or more shards.
+///
+/// # For correctness
+/// - `apply` is deterministic: the same rows and the same command give the same writes and the same
+///   reply on every replica and on every replay. It reads rows only through the transaction.
+/// - `apply` is total: what it cannot decode is a rejection inside the reply. `Err` is for failures
+///   of the storage only and stops the replica. A panic is a bug and stops this replica only.
+/// - Replay: after a crash the engine applies again every entry after the flushed position, on
+///   exactly the rows of that position. `applied` is called for replayed entries too.
+/// - Calls for one shard never overlap and come in log order.
+pub trait Machine: Send + Sync + 'static {
+    /// What a command changed, for observers.
+    type Change: Send + Sync + 'static;
+
+    /// Applies one committed command: writes its rows into `tx`, adds what observers shall see to
+    /// `changes` and gives the reply for the proposer.
+    fn apply(
+        &self,
+        tx: &mut WriteTx<'_>,
+        at: EntryPosition,
+        command: &[u8],
+        changes: &mut Vec<Arc<Self::Change>>,
+    ) -> Result<Bytes, Error>;
+
+    /// Everything up to `index` is readable in the state store; `changes` is what is new since the
+    /// last call. Called before any barrier or proposer of the shard can see that position. Must
+    /// not block.
+    fn applied(&self, shard: ShardId, index: u64, changes: Vec<Arc<Self::Change>>);
+
+    /// The rows of the shard were replaced by a snapshot: what was derived from them is stale.
+    fn reset(&self, shard: ShardId);
+}

@@ -1,0 +1,55 @@
+//! Names of the engine's metrics, and how they are recorded.
+
+use std::time::Duration;
+
+use metrics::{Unit, counter, describe_counter, describe_histogram, histogram};
+
+use crate::log::{Action, Batch};
+
+/// Seconds that writing and syncing one batch of the log took.
+pub const LOG_FSYNC_SECONDS: &str = "antumbra_raft_log_fsync_seconds";
+/// Entries in one batch of the log.
+pub const LOG_BATCH_ENTRIES: &str = "antumbra_raft_log_batch_entries";
+/// Bytes of entries that were written to the log.
+pub const LOG_WRITTEN_BYTES: &str = "antumbra_raft_log_written_bytes_total";
+/// Batches that were written to the log.
+pub const LOG_BATCHES: &str = "antumbra_raft_log_batches_total";
+/// How often the seal of the log was written.
+pub const LOG_SEALS: &str = "antumbra_raft_log_seals_total";
+
+/// Tells the recorder what the metrics mean. Called once by whoever installs it.
+pub fn describe() {
+    describe_histogram!(
+        LOG_FSYNC_SECONDS,
+        Unit::Seconds,
+        "Writing and syncing one batch of the log"
+    );
+    describe_histogram!(LOG_BATCH_ENTRIES, "Entries in one batch of the log");
+    describe_counter!(
+        LOG_WRITTEN_BYTES,
+        Unit::Bytes,
+        "Bytes of entries written to the log"
+    );
+    describe_counter!(LOG_BATCHES, "Batches written to the log");
+    describe_counter!(LOG_SEALS, "Times the seal of the log was written");
+}
+
+/// Records one durable batch.
+pub(crate) fn record_batch(took: Duration, batch: &Batch) {
+    let (mut entries, mut bytes) = (0_usize, 0_usize);
+    for change in &batch.changes {
+        if let Action::Append(appended) = &change.action {
+            entries += appended.len();
+            bytes += appended.iter().map(crate::log::weight).sum::<usize>();
+        }
+    }
+    histogram!(LOG_FSYNC_SECONDS).record(took.as_secs_f64());
+    histogram!(LOG_BATCH_ENTRIES).record(entries as f64);
+    counter!(LOG_WRITTEN_BYTES).increment(bytes as u64);
+    counter!(LOG_BATCHES).increment(1);
+}
+
+/// Records one seal.
+pub(crate) fn record_seal() {
+    counter!(LOG_SEALS).increment(1);
+}

@@ -1,0 +1,239 @@
+//! One replica as its owner sees it: propose, barrier, read.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use openraft::type_config::alias::SnapshotOf;
+use openraft::errors::ClientWriteError;
+use openraft::impls::ProgressResponder;
+use openraft::raft::{ClientWriteResult, SnapshotResponse};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
+
+use crate::barrier::{Barrier, BarrierError};
+use crate::error::Error;
+use crate::ids::{HashRange, ReplicaId, ShardId};
+use crate::machine::Machine;
+use crate::replica::ShardRaft;
+use crate::role::Role;
+use crate::state::{PinnedView, Position, Progress, SnapshotData, StateStore, View, stage};
+use crate::types::{Command, SnapshotMeta, TypeConfig, Vote};
+
+/// Proposals of one shard that wait for their outcome; more are told to come back later.
+pub(crate) const PROPOSALS_MAX: usize = 16 * 1024;
+
+/// One replica on this node. Cloning is cheap; the replica lives until the host shuts down.
+pub struct Shard<M: Machine> {
+    pub(crate) inner: Arc<Inner<M>>,
+}
+
+pub(crate) struct Inner<M: Machine> {
+    pub(crate) raft: ShardRaft<M>,
+    pub(crate) store: Arc<StateStore>,
+    pub(crate) progress: Arc<Progress>,
+    pub(crate) role: watch::Receiver<Role>,
+    pub(crate) barrier: Barrier,
+    pub(crate) proposals: Arc<Semaphore>,
+}
+
+/// A command that was committed and applied.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Proposed {
+    /// Index of its entry.
+    pub index: u64,
+    /// What the machine answered.
+    pub reply: Bytes,
+}
+
+/// Why there is no outcome. Only the first two say that the command was certainly not applied.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum ProposeError {
+    /// This replica does not lead in that term, or cannot reach its quorum. Certainly not applied.
+    #[error("this replica does not lead in that term")]
+    NotLeader,
+    /// Too many proposals are in flight. Certainly not applied.
+    #[error("too many proposals in flight")]
+    Overloaded,
+    /// The command may have been applied, or may yet be.
+    #[error("the outcome is unknown")]
+    Unknown,
+    /// The replica has stopped. The command may have been applied.
+    #[error("the replica has stopped")]
+    Stopped,
+}
+
+impl<M: Machine> Clone for Shard<M> {
+    fn clone(&self) -> Self {
+        Shard {
+            inner: Arc::clone(&self.inner),
+        }
+    }
+}
+
+impl<M: Machine> std::fmt::Debug for Shard<M> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Shard({})", self.id())
+    }
+}
+
+impl<M: Machine> Shard<M> {
+    /// Which shard.
+    pub fn id(&self) -> ShardId {
+        self.inner.progress.shard
+    }
+
+    /// This replica's id in the group.
+    pub fn replica(&self) -> ReplicaId {
+        self.inner.progress.replica
+    }
+
+    /// The hashes that the shard owns.
+    pub fn range(&self) -> HashRange {
+        self.inner.progress.range
+    }
+
+    /// What this replica is, followed by a watch.
+    pub fn role(&self) -> watch::Receiver<Role> {
+        self.inner.role.clone()
+    }
+
+    /// Commits and applies a command, if this replica leads in `term`.
+    ///
+    /// Dropping the future midway leaves the outcome unknown; the proposal still counts as in
+    /// flight until openraft is done with it.
+    pub async fn propose(&self, term: u64, command: Bytes) -> Result<Proposed, ProposeError> {
+        let inner = &self.inner;
+        let permit = Arc::clone(&inner.proposals)
+            .try_acquire_owned()
+            .map_err(|_| ProposeError::Overloaded)?;
+        let (responder, reply) = ProgressResponder::complete_only();
+        let mut flight = InFlight(Some((reply, permit)));
+        inner
+            .raft
+            .write(Command(command))
+            .with_leader(term)
+            .responder(responder)
+            .await
+            .map_err(|_| ProposeError::Stopped)?;
+        let Some((reply, _)) = &mut flight.0 else {
+            return Err(ProposeError::Unknown);
+        };
+        let outcome = reply.await;
+        flight.0 = None;
+        match outcome {
+            Ok(Ok(done)) => Ok(Proposed {
+                index: done.log_id.index,
+                reply: done.data.0,
+            }),
+            Ok(Err(ClientWriteError::ForwardToLeader(_))) => Err(ProposeError::NotLeader),
+            Ok(Err(_)) => Err(ProposeError::Unknown),
+            Err(_) => Err(self.lost()),
+        }
+    }
+
+    /// Waits until everything that any client was told before this call is applied here, and gives
+    /// the applied index. Concurrent calls share one round trip to the quorum. May be dropped midway.
+    pub async fn barrier(&self) -> Result<u64, BarrierError> {
+        self.inner.barrier.wait().await
+    }
+
+    /// Rounds to the quorum that barriers have taken so far.
+    pub fn barrier_rounds(&self) -> u64 {
+        self.inner.barrier.rounds()
+    }
+
+    /// Index of the last applied entry whose changes observers have been told.
+    pub fn applied_index(&self) -> u64 {
+        self.inner.progress.applied_index()
+    }
+
+    /// Index up to which the state store has been flushed; the log may be purged up to here.
+    pub fn flushed_index(&self) -> u64 {
+        self.inner.progress.flushed().index()
+    }
+
+    /// Waits until the part of the log that was on disk at the start is known to be committed and is
+    /// applied. Before that even a local read could be older than what was once served here.
+    pub async fn recovered(&self, timeout: Duration) -> Result<(), Error> {
+        let recovery = self.inner.raft.wait_for_recovery(Some(timeout)).await;
+        recovery.map(|_| ()).map_err(|error| match error {
+            openraft::metrics::WaitError::Timeout(..) => Error::Timeout {
+                action: "replay the log",
+            },
+            openraft::metrics::WaitError::ShuttingDown => Error::Stopped,
+        })
+    }
+
+    /// The current state.
+    pub fn view(&self) -> View {
+        View::new(Arc::clone(&self.inner.store))
+    }
+
+    /// The state frozen now, and the index of the last entry that is in it.
+    pub fn pinned(&self) -> (PinnedView<'_>, u64) {
+        self.inner.progress.pin(&self.inner.store)
+    }
+
+    /// A snapshot of the shard for another replica, or `None` when nothing is applied yet.
+    pub async fn snapshot(&self) -> Result<Option<(SnapshotMeta, SnapshotData)>, Error> {
+        let snapshot = self.inner.raft.get_snapshot().await;
+        let snapshot = snapshot.map_err(|_| Error::Stopped)?;
+        Ok(snapshot.map(|snapshot| (snapshot.meta, snapshot.snapshot)))
+    }
+
+    /// Takes in a snapshot that a leader sends with its vote. It is verified and staged on disk
+    /// first: one that is refused changes nothing and does not stop the replica.
+    ///
+    /// Dropping the future midway is safe; a marked install is finished at the next start.
+    pub async fn install_snapshot(
+        &self,
+        vote: Vote,
+        meta: SnapshotMeta,
+        data: SnapshotData,
+    ) -> Result<SnapshotResponse<TypeConfig>, Error> {
+        let inner = Arc::clone(&self.inner);
+        let position = Position::from_meta(&meta);
+        let staging =
+            move || stage(&inner.store, &inner.progress, &position, data).map(SnapshotData::staged);
+        let staged = tokio::task::spawn_blocking(staging)
+            .await
+            .map_err(|_| Error::Stopped)??;
+        let snapshot = SnapshotOf::<TypeConfig, SnapshotData> {
+            meta,
+            snapshot: staged,
+        };
+        let installed = self.inner.raft.install_full_snapshot(vote, snapshot).await;
+        installed.map_err(|_| Error::Stopped)
+    }
+
+    /// The openraft handle, for the transport.
+    pub fn raft(&self) -> &ShardRaft<M> {
+        &self.inner.raft
+    }
+
+    fn lost(&self) -> ProposeError {
+        if self.inner.progress.stopped().is_cancelled() {
+            ProposeError::Stopped
+        } else {
+            ProposeError::Unknown
+        }
+    }
+}
+
+type Reply = oneshot::Receiver<ClientWriteResult<TypeConfig>>;
+
+/// Keeps the permit of a proposal whose caller has gone until openraft is done with it.
+struct InFlight(Option<(Reply, OwnedSemaphorePermit)>);
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        if let (Some((reply, permit)), Ok(runtime)) =
+            (self.0.take(), tokio::runtime::Handle::try_current())
+        {
+            runtime.spawn(async move {
+                let _ = reply.await;
+                drop(permit);
+            });
+        }
+    }
+}

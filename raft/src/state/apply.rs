@@ -1,0 +1,231 @@
+//! openraft's view of one shard's rows: apply, snapshot, install.
+
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::{Stream, StreamExt};
+use openraft::type_config::alias::SnapshotOf;
+use openraft::storage::{ApplyResponder, EntryResponder, RaftStateMachine};
+use openraft::{OptionalSend, RaftSnapshotBuilder};
+use tokio_util::task::task_tracker::TaskTrackerToken;
+
+use crate::error::Error;
+use crate::failure::Failure;
+use crate::machine::{EntryPosition, Machine};
+use crate::types::{LogId, Payload, Reply, SnapshotMeta, StoredMembership, TypeConfig, term_of};
+
+use super::install;
+use super::keys::Key;
+use super::position::{Position, PositionRow};
+use super::progress::Progress;
+use super::snapshot::SnapshotData;
+use super::{Flusher, StateStore, WriteTx};
+
+/// A write batch is closed when it holds this many entries or bytes.
+const BATCH_ENTRIES_MAX: usize = 1024;
+const BATCH_BYTES_MAX: usize = 1024 * 1024;
+
+/// The state machine that openraft drives, one per replica.
+pub struct ShardState<M: Machine> {
+    pub(crate) store: Arc<StateStore>,
+    pub(crate) progress: Arc<Progress>,
+    pub(crate) flusher: Arc<Flusher>,
+    pub(crate) machine: Arc<M>,
+    pub(crate) failure: Failure,
+    /// Lets the host wait until openraft has let go of the stores. Dropped last.
+    pub(crate) _running: TaskTrackerToken,
+}
+
+/// Entries that become one write batch.
+struct Batch<'a, M: Machine> {
+    tx: WriteTx<'a>,
+    position: Position,
+    changes: Vec<Arc<M::Change>>,
+    replies: Vec<(ApplyResponder<TypeConfig>, Bytes)>,
+    entries: usize,
+}
+
+impl<M: Machine> ShardState<M> {
+    fn batch(&self) -> Batch<'_, M> {
+        Batch {
+            tx: WriteTx::new(&self.store),
+            position: self.progress.position(),
+            changes: Vec::new(),
+            replies: Vec::new(),
+            entries: 0,
+        }
+    }
+
+    /// Adds one entry to the batch. A panic of the machine is caught here: it stops this replica only.
+    fn add(
+        &self,
+        batch: &mut Batch<'_, M>,
+        (entry, responder): EntryResponder<TypeConfig>,
+    ) -> Result<(), Error> {
+        let log_id = entry.log_id;
+        let reply = match entry.payload {
+            Payload::Blank => Bytes::new(),
+            Payload::Membership(membership) => {
+                batch.position.membership = StoredMembership::new(Some(log_id), membership);
+                Bytes::new()
+            }
+            Payload::Normal(command) => {
+                let at = EntryPosition {
+                    shard: self.progress.shard,
+                    term: term_of(&log_id),
+                    index: log_id.index,
+                };
+                let applied = catch_unwind(AssertUnwindSafe(|| {
+                    self.machine
+                        .apply(&mut batch.tx, at, &command.0, &mut batch.changes)
+                }));
+                applied.map_err(|_| Error::apply_panicked(at.shard, at.index))??
+            }
+        };
+        batch.position.applied = Some(log_id);
+        batch.entries += 1;
+        if let Some(responder) = responder {
+            batch.replies.push((responder, reply));
+        }
+        Ok(())
+    }
+
+    /// Rows and position in one write; then observers, then barriers, then proposers.
+    fn commit(&self, batch: Batch<'_, M>) -> Result<(), Error> {
+        let Batch {
+            mut tx,
+            position,
+            changes,
+            replies,
+            ..
+        } = batch;
+        let shard = self.progress.shard;
+        let index = position.index();
+        tx.put(
+            Key::position(shard),
+            PositionRow::encode(self.progress.replica, &position),
+        );
+        self.progress
+            .advance(position, || self.store.commit(tx))?;
+        let observed = AssertUnwindSafe(|| self.machine.applied(shard, index, changes));
+        catch_unwind(observed).map_err(|_| Error::apply_panicked(shard, index))?;
+        self.progress.publish();
+        for (responder, reply) in replies {
+            responder.send(Reply(reply));
+        }
+        Ok(())
+    }
+
+    /// Remembers why this replica stops; openraft only carries a text.
+    fn report(&self, error: Error) -> io::Error {
+        self.progress.mark_reported();
+        self.failure.report(error)
+    }
+}
+
+impl<M: Machine> RaftStateMachine<TypeConfig> for ShardState<M> {
+    type SnapshotData = SnapshotData;
+    type SnapshotBuilder = Builder;
+
+    async fn applied_state(
+        &mut self,
+    ) -> Result<(Option<LogId>, StoredMembership), io::Error> {
+        let position = self.progress.position();
+        Ok((position.applied, position.membership))
+    }
+
+    async fn apply<S>(&mut self, mut entries: S) -> Result<(), io::Error>
+    where
+        S: Stream<Item = Result<EntryResponder<TypeConfig>, io::Error>> + Unpin + OptionalSend,
+    {
+        let mut batch = self.batch();
+        while let Some(item) = entries.next().await {
+            self.add(&mut batch, item?)
+                .map_err(|error| self.report(error))?;
+            if batch.entries >= BATCH_ENTRIES_MAX || batch.tx.bytes() >= BATCH_BYTES_MAX {
+                self.commit(batch).map_err(|error| self.report(error))?;
+                tokio::task::yield_now().await;
+                batch = self.batch();
+            }
+        }
+        if batch.entries > 0 {
+            self.commit(batch).map_err(|error| self.report(error))?;
+        }
+        Ok(())
+    }
+
+    async fn get_snapshot_builder(&mut self) -> Builder {
+        Builder {
+            progress: Arc::clone(&self.progress),
+            flusher: Arc::clone(&self.flusher),
+            failure: self.failure.clone(),
+        }
+    }
+
+    async fn install_snapshot(
+        &mut self,
+        meta: &SnapshotMeta,
+        data: SnapshotData,
+    ) -> Result<(), io::Error> {
+        let position = Position::from_meta(meta);
+        let (store, progress) = (Arc::clone(&self.store), Arc::clone(&self.progress));
+        let install = move || {
+            let staged = data.into_staged();
+            let staged = staged
+                .or_else(|stream| install::stage(&store, &progress, &position, stream))?;
+            install::install(&store, &progress, &position, &staged)
+        };
+        let installed = tokio::task::spawn_blocking(install).await;
+        installed
+            .unwrap_or(Err(Error::Stopped))
+            .map_err(|error| self.report(error))?;
+        self.flusher
+            .publish(&self.progress, Position::from_meta(meta));
+        self.machine.reset(self.progress.shard);
+        self.progress.publish();
+        Ok(())
+    }
+
+    async fn get_current_snapshot(
+        &mut self,
+    ) -> Result<Option<SnapshotOf<TypeConfig, SnapshotData>>, io::Error> {
+        if self.progress.position().applied.is_none() {
+            return Ok(None);
+        }
+        let (shard, range) = (self.progress.shard, self.progress.range);
+        let opened = SnapshotData::open(Arc::clone(&self.store), shard, range).await;
+        let opened = opened.map_err(|error| self.report(error))?;
+        Ok(opened.map(|(position, snapshot)| SnapshotOf::<TypeConfig, SnapshotData> {
+            meta: position.meta(),
+            snapshot,
+        }))
+    }
+}
+
+/// "Builds" a snapshot: writes no file, but makes sure that what it states is durable here, so that
+/// openraft may purge the log up to it.
+pub struct Builder {
+    progress: Arc<Progress>,
+    flusher: Arc<Flusher>,
+    failure: Failure,
+}
+
+impl RaftSnapshotBuilder<TypeConfig> for Builder {
+    type SnapshotData = SnapshotData;
+
+    async fn build_snapshot(&mut self) -> Result<SnapshotOf<TypeConfig, SnapshotData>, io::Error> {
+        if !self.progress.take_fresh() {
+            let flushed = self.flusher.flush().await;
+            flushed.map_err(|error| {
+                self.progress.mark_reported();
+                self.failure.report(error)
+            })?;
+        }
+        Ok(SnapshotOf::<TypeConfig, SnapshotData> {
+            meta: self.progress.flushed().meta(),
+            snapshot: SnapshotData::without_rows(),
+        })
+    }
+}

@@ -1,0 +1,69 @@
+//! Makes the applied rows of all shards durable, and only then lets their logs be purged.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use crate::error::Error;
+use crate::ids::ShardId;
+use crate::log::Log;
+
+use super::progress::Progress;
+use super::{Position, StateStore};
+
+/// One per node. Order within a flush: note what every shard has applied, flush the memtable, then
+/// publish the noted positions. What is applied meanwhile waits for the next flush.
+pub(crate) struct Flusher {
+    store: Arc<StateStore>,
+    log: Arc<Log>,
+    shards: Mutex<BTreeMap<ShardId, Arc<Progress>>>,
+    running: tokio::sync::Mutex<()>,
+}
+
+impl Flusher {
+    pub(crate) fn new(store: Arc<StateStore>, log: Arc<Log>) -> Flusher {
+        Flusher {
+            store,
+            log,
+            shards: Mutex::new(BTreeMap::new()),
+            running: tokio::sync::Mutex::new(()),
+        }
+    }
+
+    /// From now on flushes cover this replica. What the store held at open is flushed already.
+    pub(crate) fn add(&self, progress: Arc<Progress>) {
+        self.publish(&progress, progress.flushed());
+        self.shards.lock().insert(progress.shard, progress);
+    }
+
+    pub(crate) fn remove(&self, shard: ShardId) {
+        self.shards.lock().remove(&shard);
+    }
+
+    /// Flushes everything that is applied now. Concurrent calls run one after another. Dropping the
+    /// future lets the flush itself go on, but its positions are not published.
+    pub(crate) async fn flush(&self) -> Result<(), Error> {
+        let _running = self.running.lock().await;
+        let shards: Vec<Arc<Progress>> = self.shards.lock().values().cloned().collect();
+        let noted: Vec<_> = shards.into_iter().map(|s| (s.position(), s)).collect();
+        let store = Arc::clone(&self.store);
+        tokio::task::spawn_blocking(move || store.flush())
+            .await
+            .map_err(|_| Error::Stopped)??;
+        for (position, progress) in noted {
+            self.publish(&progress, position);
+            progress.mark_fresh();
+        }
+        Ok(())
+    }
+
+    /// A position of one shard is durable by other means: its snapshot was ingested and flushed.
+    pub(crate) fn publish(&self, progress: &Progress, position: Position) {
+        let index = position.applied.as_ref().map(|id| id.index);
+        progress.set_flushed(position);
+        if let Some(index) = index {
+            self.log.set_purge_gate(progress.shard, index);
+        }
+    }
+}

@@ -1,0 +1,309 @@
+//! Installing a snapshot so that a crash between any two steps ends in the old rows or the new ones.
+//!
+//! 1. Stage: verify every chunk, write SST files beside the store, sync them.
+//! 2. Mark: write READY with a rename and sync. From here on the install will be finished.
+//! 3. Clear: delete the rows of the shard.
+//! 4. Ingest the files, with the position row among them.
+//! 5. Flush, so that the delete and the position are durable.
+//! 6. Remove the marker, then the files.
+//!
+//! A start finishes whatever has READY, from step 3, and throws away whatever has not. Steps 3
+//! to 5 can be repeated: the files stay where they are until the marker is gone.
+
+use std::fs::{self, File};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use bytes::{Buf, BufMut, Bytes};
+use rocksdb::{Options, SstFileWriter};
+use tracing::info;
+
+use crate::error::Error;
+use crate::ids::{HashRange, ReplicaId, ShardId};
+
+use super::keys::{Key, KeyRange, data_ranges};
+use super::position::{Position, PositionRow};
+use super::progress::Progress;
+use super::snapshot::{Chunk, Decoder, SnapshotData, refused};
+use super::{StateStore, base_options};
+
+/// A staged file is closed once it is this long.
+const FILE_BYTES_TARGET: u64 = 64 << 20;
+
+const READY: &str = "READY";
+
+/// Tag of the marker; part of the format on disk, never reused.
+const TAG_READY_V1: u8 = 0x62;
+const READY_BYTES: usize = 1 + 12 + 4 + 4;
+
+/// A verified snapshot on disk that is not marked yet.
+pub(crate) struct Staged {
+    shard: ShardId,
+    range: HashRange,
+    directory: PathBuf,
+    files: u32,
+}
+
+/// Verifies a snapshot and writes it beside the store; the shard's rows are not touched.
+pub(crate) fn stage(
+    store: &StateStore,
+    progress: &Progress,
+    position: &Position,
+    mut data: SnapshotData,
+) -> Result<Staged, Error> {
+    let directory = staging(store).join(progress.shard.to_string());
+    remove(&directory)?;
+    fs::create_dir_all(&directory).map_err(io("create the staging directory"))?;
+    let mut decoder = Decoder::default();
+    let mut next = || match data.blocking_next() {
+        Some(chunk) => decoder.decode(chunk?).map(Some),
+        None => Ok(None),
+    };
+    check_head(next()?, progress, position)?;
+    let options = base_options();
+    let mut files = Files::new(&directory, &options, progress);
+    let rows = loop {
+        match next()? {
+            Some(Chunk::Rows(rows)) => {
+                for (key, value) in rows {
+                    files.add(&key, &value)?;
+                }
+            }
+            Some(Chunk::End { rows }) => break rows,
+            Some(Chunk::Head { .. }) => return Err(refused("it begins twice")),
+            None => return Err(refused("it ends early")),
+        }
+    };
+    if next()?.is_some() || rows != files.rows {
+        return Err(refused("its end does not fit its rows"));
+    }
+    let files = files.finish(progress.replica, position)?;
+    sync_directory(&directory)?;
+    sync_directory(&staging(store))?;
+    sync_directory(store.directory())?;
+    Ok(Staged {
+        shard: progress.shard,
+        range: progress.range,
+        directory,
+        files,
+    })
+}
+
+/// All steps after staging; the rows of the shard are those of the snapshot afterwards.
+pub(crate) fn install(
+    store: &StateStore,
+    progress: &Progress,
+    position: &Position,
+    staged: &Staged,
+) -> Result<(), Error> {
+    mark(staged)?;
+    progress.advance(position.clone(), || {
+        clear(store, staged)?;
+        ingest(store, staged)
+    })?;
+    store.flush()?;
+    remove(&staged.directory)
+}
+
+/// Finishes installs that a crash interrupted and removes unfinished staging. Before openraft opens
+/// any shard.
+pub(crate) fn finish_ready_installs(store: &Arc<StateStore>) -> Result<(), Error> {
+    let staging = staging(store);
+    if !staging.exists() {
+        return Ok(());
+    }
+    let entries = fs::read_dir(&staging).map_err(io("read the staging directory"))?;
+    for entry in entries {
+        let directory = entry.map_err(io("read the staging directory"))?.path();
+        if directory.join(READY).exists() {
+            let staged = read_marker(&directory)?;
+            info!(shard = %staged.shard, "finish an interrupted snapshot install");
+            clear(store, &staged)?;
+            ingest(store, &staged)?;
+            store.flush()?;
+        }
+        remove(&directory)?;
+    }
+    Ok(())
+}
+
+fn check_head(head: Option<Chunk>, progress: &Progress, expected: &Position) -> Result<(), Error> {
+    let Some(Chunk::Head {
+        shard,
+        range,
+        position,
+    }) = head
+    else {
+        return Err(refused("it does not begin with its head"));
+    };
+    if shard != progress.shard || range != progress.range {
+        return Err(refused("it is of another shard or range"));
+    }
+    let position = Position::decode(&position).map_err(|_| refused("its position is unreadable"))?;
+    if position != *expected {
+        return Err(refused("its position is not the announced one"));
+    }
+    Ok(())
+}
+
+pub(super) fn mark(staged: &Staged) -> Result<(), Error> {
+    let mut marker = vec![TAG_READY_V1];
+    marker.put_u32(staged.shard.0);
+    marker.put_u32(staged.range.start);
+    marker.put_u32(staged.range.end);
+    marker.put_u32(staged.files);
+    let sum = crc32fast::hash(&marker);
+    marker.put_u32(sum);
+    let unnamed = staged.directory.join("READY.new");
+    let mut file = File::create(&unnamed).map_err(io("write the install marker"))?;
+    file.write_all(&marker)
+        .and_then(|()| file.sync_all())
+        .and_then(|()| fs::rename(&unnamed, staged.directory.join(READY)))
+        .map_err(io("write the install marker"))?;
+    sync_directory(&staged.directory)
+}
+
+fn read_marker(directory: &Path) -> Result<Staged, Error> {
+    let marker = fs::read(directory.join(READY)).map_err(io("read the install marker"))?;
+    let damaged = || Error::state_damaged("the marker of a snapshot install is unreadable");
+    if marker.len() != READY_BYTES || marker[0] != TAG_READY_V1 {
+        return Err(damaged());
+    }
+    let (body, mut sum) = marker.split_at(READY_BYTES - 4);
+    if crc32fast::hash(body) != sum.get_u32() {
+        return Err(damaged());
+    }
+    let mut body = &body[1..];
+    Ok(Staged {
+        shard: ShardId(body.get_u32()),
+        range: HashRange {
+            start: body.get_u32(),
+            end: body.get_u32(),
+        },
+        files: body.get_u32(),
+        directory: directory.to_owned(),
+    })
+}
+
+pub(super) fn clear(store: &StateStore, staged: &Staged) -> Result<(), Error> {
+    store.clear_shard(staged.shard, staged.range)
+}
+
+pub(super) fn ingest(store: &StateStore, staged: &Staged) -> Result<(), Error> {
+    let files = (0..staged.files).map(|number| file_path(&staged.directory, number));
+    store.ingest(files.collect())
+}
+
+/// Removes a staging directory, its marker first: without it the rest means nothing.
+fn remove(directory: &Path) -> Result<(), Error> {
+    if !directory.exists() {
+        return Ok(());
+    }
+    let marker = directory.join(READY);
+    if marker.exists() {
+        fs::remove_file(&marker).map_err(io("remove the install marker"))?;
+        sync_directory(directory)?;
+    }
+    fs::remove_dir_all(directory).map_err(io("remove staged files"))
+}
+
+/// Writes rows in order into SST files of bounded length.
+struct Files<'a> {
+    directory: &'a Path,
+    options: &'a Options,
+    shard: ShardId,
+    ranges: Vec<KeyRange>,
+    writer: Option<SstFileWriter<'a>>,
+    count: u32,
+    rows: u64,
+    last: Vec<u8>,
+}
+
+impl<'a> Files<'a> {
+    fn new(directory: &'a Path, options: &'a Options, progress: &Progress) -> Files<'a> {
+        Files {
+            directory,
+            options,
+            shard: progress.shard,
+            ranges: data_ranges(progress.shard, progress.range),
+            writer: None,
+            count: 0,
+            rows: 0,
+            last: Vec::new(),
+        }
+    }
+
+    /// A row outside of the shard, or out of order, refuses the snapshot.
+    fn add(&mut self, key: &Bytes, value: &Bytes) -> Result<(), Error> {
+        if !self.ranges.iter().any(|range| range.contains(key)) {
+            return Err(refused("a row is not of this shard"));
+        }
+        if *key <= self.last {
+            return Err(refused("its rows are not in order"));
+        }
+        self.last.clear();
+        self.last.extend_from_slice(key);
+        self.rows += 1;
+        self.put(key, value)
+    }
+
+    /// Adds the position row, which sorts last, and syncs everything.
+    fn finish(mut self, replica: ReplicaId, position: &Position) -> Result<u32, Error> {
+        let key = Key::position(self.shard);
+        self.put(key.as_bytes(), &PositionRow::encode(replica, position))?;
+        self.close()?;
+        Ok(self.count)
+    }
+
+    fn put(&mut self, key: &[u8], value: &[u8]) -> Result<(), Error> {
+        if self.writer.is_none() {
+            let writer = SstFileWriter::create(self.options);
+            writer
+                .open(file_path(self.directory, self.count))
+                .map_err(|error| Error::from_state_store("open a staged file", &error))?;
+            self.writer = Some(writer);
+            self.count += 1;
+        }
+        let Some(writer) = &mut self.writer else {
+            return Ok(());
+        };
+        writer
+            .put(key, value)
+            .map_err(|error| Error::from_state_store("write a staged file", &error))?;
+        if writer.file_size() >= FILE_BYTES_TARGET {
+            self.close()?;
+        }
+        Ok(())
+    }
+
+    fn close(&mut self) -> Result<(), Error> {
+        let Some(mut writer) = self.writer.take() else {
+            return Ok(());
+        };
+        writer
+            .finish()
+            .map_err(|error| Error::from_state_store("finish a staged file", &error))?;
+        File::open(file_path(self.directory, self.count - 1))
+            .and_then(|file| file.sync_all())
+            .map_err(io("sync a staged file"))
+    }
+}
+
+fn staging(store: &StateStore) -> PathBuf {
+    store.directory().join("staging")
+}
+
+fn file_path(directory: &Path, number: u32) -> PathBuf {
+    directory.join(format!("{number:06}.sst"))
+}
+
+fn sync_directory(directory: &Path) -> Result<(), Error> {
+    File::open(directory)
+        .and_then(|directory| directory.sync_all())
+        .map_err(io("sync a directory"))
+}
+
+fn io(action: &'static str) -> impl Fn(std::io::Error) -> Error {
+    move |source| Error::io(action, source)
+}

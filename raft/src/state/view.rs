@@ -1,0 +1,99 @@
+//! What readers see of the state store.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use rocksdb::{Direction, IteratorMode, ReadOptions, Snapshot};
+
+use crate::error::Error;
+use crate::ids::ShardId;
+
+use super::StateStore;
+use super::keys::{Key, KeyRange};
+use super::position::{Position, PositionRow};
+
+/// The current state: a read sees at least everything that was applied before it began.
+#[derive(Clone)]
+pub struct View {
+    store: Arc<StateStore>,
+}
+
+impl View {
+    pub(crate) fn new(store: Arc<StateStore>) -> View {
+        View { store }
+    }
+
+    /// The value of one row, through the cache.
+    pub fn get(&self, key: &Key) -> Result<Option<Bytes>, Error> {
+        self.store.get(key)
+    }
+
+    /// Up to `limit` rows from `from` up to, not including, `to`, in order. It blocks on the disk:
+    /// call long scans from a blocking task. Rows applied meanwhile may be seen or not.
+    pub fn scan(&self, from: &Key, to: &Key, limit: usize) -> Result<Vec<(Bytes, Bytes)>, Error> {
+        self.store.pin().scan(from, to, limit)
+    }
+}
+
+/// The state frozen at one applied position. Keeps old data on disk alive: drop it soon.
+pub struct PinnedView<'a> {
+    store: &'a StateStore,
+    snapshot: Snapshot<'a>,
+}
+
+impl<'a> PinnedView<'a> {
+    pub(crate) fn new(store: &'a StateStore, snapshot: Snapshot<'a>) -> PinnedView<'a> {
+        PinnedView { store, snapshot }
+    }
+
+    /// The value of one row.
+    pub fn get(&self, key: &Key) -> Result<Option<Bytes>, Error> {
+        self.snapshot
+            .get(key.as_bytes())
+            .map(|value| value.map(Bytes::from))
+            .map_err(|error| self.store.failed("read a row", error))
+    }
+
+    /// Up to `limit` rows from `from` up to, not including, `to`, in order. It blocks on the disk:
+    /// call long scans from a blocking task.
+    pub fn scan(&self, from: &Key, to: &Key, limit: usize) -> Result<Vec<(Bytes, Bytes)>, Error> {
+        if from >= to {
+            return Ok(Vec::new());
+        }
+        let range = KeyRange {
+            from: from.clone(),
+            to: to.clone(),
+        };
+        self.rows(&range)
+            .take(limit)
+            .map(|row| row.map(|(key, value)| (Bytes::from(key), Bytes::from(value))))
+            .collect()
+    }
+
+    /// All rows of a range. After an error the iterator ends.
+    pub(crate) fn rows(
+        &self,
+        range: &KeyRange,
+    ) -> impl Iterator<Item = Result<(Box<[u8]>, Box<[u8]>), Error>> {
+        let mut options = ReadOptions::default();
+        options.set_iterate_upper_bound(range.to.as_bytes());
+        let mode = IteratorMode::From(range.from.as_bytes(), Direction::Forward);
+        let mut rows = self.snapshot.iterator_opt(mode, options);
+        let mut failed = false;
+        std::iter::from_fn(move || {
+            if failed {
+                return None;
+            }
+            let row = rows.next()?;
+            failed = row.is_err();
+            Some(row.map_err(|error| self.store.failed("scan rows", error)))
+        })
+    }
+
+    /// The applied position of a shard in this view.
+    pub(crate) fn position(&self, shard: ShardId) -> Result<Option<Position>, Error> {
+        let row = self.get(&Key::position(shard))?;
+        row.map(|row| PositionRow::decode(&row).map(|row| row.position))
+            .transpose()
+    }
+}

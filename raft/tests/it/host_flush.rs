@@ -1,0 +1,114 @@
+//! Flushes, and what they let the log forget.
+
+use std::time::Duration;
+
+use tempfile::TempDir;
+
+use crate::host_support::{
+    PATIENCE, Three, add, config, copy, dump, purged, read, wait_purged,
+};
+
+/// A log entry is needed until the rows that it made are on disk: no flush, no purge.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_is_purged_only_up_to_a_flush() {
+    let directory = TempDir::new().unwrap();
+    let mut config = config(directory.path());
+    config.log_entries_kept = 10;
+    let three = Three::start_with(config).await;
+    let shard = &three.shards[0];
+    for _ in 0..100 {
+        add(shard, "k", 1).await;
+    }
+    assert_eq!(shard.flushed_index(), 0);
+    assert_eq!(purged(shard).await, None);
+    three.host.flush().await.unwrap();
+    let flushed = shard.flushed_index();
+    assert!(flushed >= 100);
+    wait_purged(shard, flushed - 10).await;
+    for _ in 0..50 {
+        add(shard, "k", 1).await;
+    }
+    assert_eq!(purged(shard).await, Some(flushed - 10));
+    three.shutdown().await;
+}
+
+/// After a purge the flushed rows and the rest of the log still make the whole state.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_crash_after_a_purge_loses_nothing() {
+    let directory = TempDir::new().unwrap();
+    let mut config = config(directory.path());
+    config.log_entries_kept = 0;
+    let three = Three::start_with(config.clone()).await;
+    for shard in &three.shards {
+        for _ in 0..60 {
+            add(shard, "k", 1).await;
+        }
+    }
+    three.host.flush().await.unwrap();
+    for shard in &three.shards {
+        wait_purged(shard, shard.flushed_index()).await;
+        add(shard, "k", 1).await;
+    }
+    let crashed = TempDir::new().unwrap();
+    copy(directory.path(), crashed.path());
+    config.directory = crashed.path().to_owned();
+    config.create = false;
+    let again = Three::start_with(config).await;
+    for (shard, before) in again.shards.iter().zip(&three.shards) {
+        assert_eq!(read(shard, "k"), Some(61));
+        assert_eq!(dump(shard), dump(before));
+        assert_eq!(add(shard, "k", 1).await, 62);
+    }
+    again.shutdown().await;
+    three.shutdown().await;
+}
+
+/// Rows and position come back together or not at all, wherever the store was flushed.
+#[tokio::test(flavor = "multi_thread")]
+async fn changes_and_position_are_one_write_batch() {
+    let directory = TempDir::new().unwrap();
+    let three = Three::start(directory.path()).await;
+    let shard = &three.shards[2];
+    for n in 0..20_u64 {
+        add(shard, "k", 1).await;
+        if n % 3 == 0 {
+            three.host.flush().await.unwrap();
+        }
+        // Replay adds to the counter: with a position that is older than the rows it would add twice,
+        // with one that is newer it would add too little.
+        if n % 4 == 0 {
+            let crashed = TempDir::new().unwrap();
+            copy(directory.path(), crashed.path());
+            let again = Three::start(crashed.path()).await;
+            assert_eq!(read(&again.shards[2], "k"), Some(n + 1));
+            again.shutdown().await;
+        }
+    }
+    three.shutdown().await;
+}
+
+/// The flusher runs by itself, by time and by the bytes of the log.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_flusher_runs_by_time_and_by_bytes() {
+    for by_time in [true, false] {
+        let directory = TempDir::new().unwrap();
+        let mut config = config(directory.path());
+        if by_time {
+            config.flush_interval = Duration::from_millis(100);
+        } else {
+            config.flush_log_bytes = 1000;
+        }
+        let three = Three::start_with(config).await;
+        let shard = &three.shards[0];
+        for _ in 0..30 {
+            add(shard, "k", 1).await;
+        }
+        let flushed = async {
+            while shard.flushed_index() < 30 {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, flushed).await.unwrap();
+        three.shutdown().await;
+    }
+}

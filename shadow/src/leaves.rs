@@ -1,0 +1,224 @@
+//! The sorted form of a JSON object: a run of records, one per leaf, ordered by path.
+//!
+//! A *leaf* is a scalar, a whole array, or an explicit empty object; its value is compact JSON text.
+//! A *path* is the keys from the root, each ended by a zero byte, with `0x00` and `0x01` inside a
+//! key escaped, so that byte order of paths is the order of the tree and a path is a byte prefix of
+//! exactly its descendants. Records repeat only the components that differ from the record before.
+//!
+//! Two kinds of runs share the form: *plain* ones (patches: `null` deletes) and *stamped* ones
+//! (documents: every leaf with the time and version of its last write).
+
+use crate::stored::DecodeError;
+
+pub(crate) mod path;
+pub(crate) mod text;
+
+/// Whether records carry the time and version of their last write.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Form {
+    Plain,
+    Stamped,
+}
+
+/// When a leaf was last written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Stamp {
+    pub(crate) time: u64,
+    pub(crate) version: u64,
+}
+
+/// The text that deletes a leaf in a patch.
+pub(crate) const NULL: &[u8] = b"null";
+/// The text of an explicit empty object.
+pub(crate) const EMPTY_OBJECT: &[u8] = b"{}";
+
+/// Reads a run record by record. The current path is rebuilt in one buffer.
+#[derive(Debug, Clone)]
+pub(crate) struct Reader<'a> {
+    rest: &'a [u8],
+    form: Form,
+    path: Vec<u8>,
+    value: &'a [u8],
+    stamp: Stamp,
+    live: bool,
+}
+
+impl<'a> Reader<'a> {
+    /// A reader that stands on the first record, if there is one.
+    pub(crate) fn open(bytes: &'a [u8], form: Form) -> Result<Self, DecodeError> {
+        let mut reader = Self {
+            rest: bytes,
+            form,
+            path: Vec::with_capacity(64),
+            value: &[],
+            stamp: Stamp::default(),
+            live: true,
+        };
+        reader.advance()?;
+        Ok(reader)
+    }
+
+    /// Whether the reader stands on a record; false at the end.
+    pub(crate) fn live(&self) -> bool {
+        self.live
+    }
+
+    pub(crate) fn path(&self) -> &[u8] {
+        &self.path
+    }
+
+    pub(crate) fn value(&self) -> &'a [u8] {
+        self.value
+    }
+
+    pub(crate) fn stamp(&self) -> Stamp {
+        self.stamp
+    }
+
+    /// Steps to the next record, or to the end.
+    pub(crate) fn advance(&mut self) -> Result<(), DecodeError> {
+        if self.rest.is_empty() {
+            self.live = false;
+            return Ok(());
+        }
+        let shared = self.varint()? as usize;
+        let suffix = self.slice()?;
+        if shared > self.path.len() {
+            return Err(DecodeError::Malformed);
+        }
+        self.path.truncate(shared);
+        self.path.extend_from_slice(suffix);
+        if self.form == Form::Stamped {
+            self.stamp = Stamp {
+                time: self.varint()?,
+                version: self.varint()?,
+            };
+        }
+        self.value = self.slice()?;
+        Ok(())
+    }
+
+    fn varint(&mut self) -> Result<u64, DecodeError> {
+        let mut value: u64 = 0;
+        for (at, &byte) in self.rest.iter().take(10).enumerate() {
+            value |= u64::from(byte & 0x7f)
+                .checked_shl(7 * at as u32)
+                .unwrap_or(0);
+            if byte < 0x80 {
+                self.rest = &self.rest[at + 1..];
+                return Ok(value);
+            }
+        }
+        Err(DecodeError::Malformed)
+    }
+
+    fn slice(&mut self) -> Result<&'a [u8], DecodeError> {
+        let length = usize::try_from(self.varint()?).map_err(|_| DecodeError::Malformed)?;
+        let (head, tail) = self
+            .rest
+            .split_at_checked(length)
+            .ok_or(DecodeError::Malformed)?;
+        self.rest = tail;
+        Ok(head)
+    }
+}
+
+/// Writes a run, records in order, and counts the compact JSON that it stands for.
+#[derive(Debug)]
+pub(crate) struct Writer {
+    bytes: Vec<u8>,
+    last: Vec<u8>,
+    json_bytes: usize,
+    form: Form,
+}
+
+impl Writer {
+    pub(crate) fn new(form: Form, capacity: usize) -> Self {
+        Self {
+            bytes: Vec::with_capacity(capacity),
+            last: Vec::new(),
+            json_bytes: 0,
+            form,
+        }
+    }
+
+    /// Appends a leaf. Paths must come in order.
+    pub(crate) fn put(&mut self, path: &[u8], value: &[u8], stamp: Stamp) {
+        let first = self.bytes.is_empty();
+        let shared = path::shared(&self.last, path);
+        let suffix = &path[shared..];
+        // The braces of the root, or the comma before the next member.
+        self.json_bytes += if first { 2 } else { 1 };
+        self.json_bytes += path::json_bytes(suffix) + value.len();
+        self.last.truncate(shared);
+        self.last.extend_from_slice(suffix);
+        put_varint(&mut self.bytes, shared as u64);
+        put_slice(&mut self.bytes, suffix);
+        if self.form == Form::Stamped {
+            put_varint(&mut self.bytes, stamp.time);
+            put_varint(&mut self.bytes, stamp.version);
+        }
+        put_slice(&mut self.bytes, value);
+    }
+
+    /// The path of the last leaf written; `None` before the first.
+    pub(crate) fn last(&self) -> Option<&[u8]> {
+        (!self.bytes.is_empty()).then_some(self.last.as_slice())
+    }
+
+    /// Bytes of the section as compact JSON; 0 for an empty run.
+    pub(crate) fn json_bytes(&self) -> usize {
+        self.json_bytes
+    }
+
+    pub(crate) fn finish(self) -> Vec<u8> {
+        self.bytes
+    }
+}
+
+fn put_varint(out: &mut Vec<u8>, mut value: u64) {
+    while value >= 0x80 {
+        out.push(value as u8 | 0x80);
+        value >>= 7;
+    }
+    out.push(value as u8);
+}
+
+fn put_slice(out: &mut Vec<u8>, bytes: &[u8]) {
+    put_varint(out, bytes.len() as u64);
+    out.extend_from_slice(bytes);
+}
+
+/// What a run was found to hold by [`check`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Shape {
+    /// Deepest level of names, containers inside arrays included.
+    pub(crate) depth: usize,
+    /// Longest key, in bytes as stored.
+    pub(crate) key_bytes: usize,
+}
+
+/// Checks a run from outside: order, no leaf above another, whole components, UTF-8 texts.
+/// `root` allows the single record with an empty path that stands for a value by itself.
+pub(crate) fn check(bytes: &[u8], form: Form, root: bool) -> Result<Shape, DecodeError> {
+    let mut shape = Shape::default();
+    let mut last: Vec<u8> = Vec::with_capacity(64);
+    let mut first = true;
+    let mut reader = Reader::open(bytes, form)?;
+    while reader.live() {
+        let path = reader.path();
+        let in_order = first || (path > last.as_slice() && !path.starts_with(&last));
+        let named = !path.is_empty() || (root && first);
+        if !in_order || !named || !path::is_whole(path) || !text::is_plausible(reader.value()) {
+            return Err(DecodeError::Malformed);
+        }
+        let levels = path::count(path) + text::depth(reader.value());
+        shape.depth = shape.depth.max(levels);
+        shape.key_bytes = shape.key_bytes.max(path::longest(path));
+        last.clear();
+        last.extend_from_slice(path);
+        first = false;
+        reader.advance()?;
+    }
+    Ok(shape)
+}

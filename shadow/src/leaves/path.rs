@@ -1,0 +1,175 @@
+//! Paths of leaves as order-preserving bytes.
+
+use std::borrow::Cow;
+
+const END: u8 = 0x00;
+const ESCAPE: u8 = 0x01;
+
+/// Appends one key to a path.
+pub(crate) fn push(path: &mut Vec<u8>, key: &str) {
+    for &byte in key.as_bytes() {
+        match byte {
+            END => path.extend_from_slice(&[ESCAPE, b'0']),
+            ESCAPE => path.extend_from_slice(&[ESCAPE, b'1']),
+            _ => path.push(byte),
+        }
+    }
+    path.push(END);
+}
+
+/// The keys of a path, from the root.
+pub(crate) fn keys(path: &[u8]) -> impl Iterator<Item = Cow<'_, [u8]>> {
+    path.split_inclusive(|&byte| byte == END).map(|component| {
+        let component = component.strip_suffix(&[END]).unwrap_or(component);
+        if !component.contains(&ESCAPE) {
+            return Cow::Borrowed(component);
+        }
+        let mut key = Vec::with_capacity(component.len());
+        let mut bytes = component.iter();
+        while let Some(&byte) = bytes.next() {
+            if byte == ESCAPE {
+                key.push(if bytes.next() == Some(&b'0') {
+                    END
+                } else {
+                    ESCAPE
+                });
+            } else {
+                key.push(byte);
+            }
+        }
+        Cow::Owned(key)
+    })
+}
+
+/// Number of keys in a path.
+pub(crate) fn count(path: &[u8]) -> usize {
+    path.iter().filter(|&&byte| byte == END).count()
+}
+
+/// Bytes of the longest key.
+pub(crate) fn longest(path: &[u8]) -> usize {
+    keys(path).map(|key| key.len()).max().unwrap_or(0)
+}
+
+/// Bytes that two paths share in whole components.
+pub(crate) fn shared(left: &[u8], right: &[u8]) -> usize {
+    let same = left
+        .iter()
+        .zip(right)
+        .take_while(|(left, right)| left == right)
+        .count();
+    left[..same]
+        .iter()
+        .rposition(|&byte| byte == END)
+        .map_or(0, |end| end + 1)
+}
+
+/// The path without its last key; `None` for a path of one key or none.
+pub(crate) fn parent(path: &[u8]) -> Option<&[u8]> {
+    let body = path.strip_suffix(&[END])?;
+    let end = body.iter().rposition(|&byte| byte == END)?;
+    Some(&path[..=end])
+}
+
+/// The path cut after the first component that starts at or behind `from`.
+pub(crate) fn through_next(path: &[u8], from: usize) -> &[u8] {
+    match path[from..].iter().position(|&byte| byte == END) {
+        Some(end) => &path[..=from + end],
+        None => path,
+    }
+}
+
+/// Whether the bytes are whole components with sound escapes and UTF-8 keys.
+pub(crate) fn is_whole(path: &[u8]) -> bool {
+    let mut bytes = path.iter();
+    while let Some(&byte) = bytes.next() {
+        if byte == ESCAPE && !matches!(bytes.next(), Some(b'0' | b'1')) {
+            return false;
+        }
+    }
+    path.last().is_none_or(|&byte| byte == END) && std::str::from_utf8(path).is_ok()
+}
+
+/// Bytes that the keys of a suffix add to compact JSON: quotes, colons, escapes, and the braces of
+/// the objects between them.
+pub(crate) fn json_bytes(suffix: &[u8]) -> usize {
+    let sum: usize = suffix
+        .iter()
+        .map(|&byte| usize::from(WIDTHS[usize::from(byte)]))
+        .sum();
+    sum.saturating_sub(2)
+}
+
+/// Width of each stored byte in JSON. The end of a key counts `"":` and the braces of the object
+/// that follows; the escape byte counts so that the pair gives the six of `\u0000`.
+const WIDTHS: [u8; 256] = {
+    let mut widths = [1_u8; 256];
+    let mut byte = 0;
+    while byte < 0x20 {
+        widths[byte] = 6;
+        byte += 1;
+    }
+    widths[b'\n' as usize] = 2;
+    widths[b'\r' as usize] = 2;
+    widths[b'\t' as usize] = 2;
+    widths[0x08] = 2;
+    widths[0x0c] = 2;
+    widths[b'"' as usize] = 2;
+    widths[b'\\' as usize] = 2;
+    widths[ESCAPE as usize] = 5;
+    widths[END as usize] = 5;
+    widths
+};
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn path(keys: &[&str]) -> Vec<u8> {
+        let mut path = Vec::new();
+        for key in keys {
+            push(&mut path, key);
+        }
+        path
+    }
+
+    /// Protects the merge: byte order must be tree order, prefixes must be ancestors.
+    #[test]
+    fn byte_order_is_tree_order() {
+        let odd = [
+            "", "\0", "\0\0", "\0a", "\u{1}", "\u{1}0", "\u{2}", " ", "a", "a\0", "ab", "ü",
+        ];
+        for left in odd {
+            for right in odd {
+                assert_eq!(
+                    path(&[left]).cmp(&path(&[right])),
+                    left.cmp(right),
+                    "{left:?} {right:?}"
+                );
+                let nested = path(&[left, right]);
+                assert!(nested.starts_with(&path(&[left])));
+                assert_eq!(nested.starts_with(&path(&[right])), left == right);
+                assert!(is_whole(&nested));
+                let back: Vec<_> = keys(&nested).map(|key| key.into_owned()).collect();
+                assert_eq!(back, [left.as_bytes(), right.as_bytes()]);
+            }
+        }
+    }
+
+    /// Protects the helpers that the merge leans on.
+    #[test]
+    fn paths_are_cut_at_whole_keys() {
+        let deep = path(&["a", "bc", "d"]);
+        assert_eq!(parent(&deep), Some(path(&["a", "bc"]).as_slice()));
+        assert_eq!(parent(&path(&["a"])), None);
+        assert_eq!(parent(&[]), None);
+        assert_eq!(shared(&deep, &path(&["a", "bd"])), 2);
+        assert_eq!(shared(&deep, &deep), deep.len());
+        assert_eq!(through_next(&deep, 2), path(&["a", "bc"]));
+        assert_eq!(count(&deep), 3);
+        assert_eq!(longest(&deep), 2);
+        assert!(!is_whole(b"a"));
+        assert!(!is_whole(b"a\x01\x05\x00"));
+        assert!(!is_whole(b"\xff\x00"));
+    }
+}

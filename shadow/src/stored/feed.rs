@@ -1,0 +1,68 @@
+//! The stored form of a feed record.
+
+use bincode::{BorrowDecode, Encode};
+
+use crate::feed::FeedRecord;
+use crate::id::{DeviceId, DeviceKey, Position, ShadowName, Tenant, Time};
+
+use super::patch::PatchV1;
+use super::{DecodeError, Tag, malformed};
+
+#[derive(Encode, BorrowDecode)]
+struct FeedRecordV1<'a> {
+    tenant: &'a str,
+    device: &'a str,
+    shadow: &'a str,
+    version: u64,
+    time: u64,
+    actor: &'a str,
+    client_token: Option<&'a str>,
+    deleted: bool,
+    patch: PatchV1<'a>,
+    undo: PatchV1<'a>,
+    previous: Option<(u64, u32)>,
+}
+
+pub(crate) fn encode_feed_record(record: &FeedRecord) -> Vec<u8> {
+    let shape = FeedRecordV1 {
+        tenant: record.device.tenant.as_str(),
+        device: record.device.device.as_str(),
+        shadow: record.shadow.as_str(),
+        version: record.version,
+        time: record.time.0,
+        actor: &record.actor,
+        client_token: record.client_token.as_deref(),
+        deleted: record.deleted,
+        patch: PatchV1::from(&record.patch),
+        undo: PatchV1::from(&record.undo),
+        previous: record
+            .previous_position
+            .map(|position| (position.index, position.sequence)),
+    };
+    let capacity = 128 + record.patch.encoded_bytes() + record.undo.encoded_bytes();
+    super::encode(Tag::FeedRecordV1, &shape, capacity)
+}
+
+pub(crate) fn decode_feed_record(bytes: &[u8]) -> Result<FeedRecord, DecodeError> {
+    let shape: FeedRecordV1<'_> = super::decode(Tag::FeedRecordV1, bytes)?;
+    let record = FeedRecord {
+        device: DeviceKey {
+            tenant: Tenant::parse(shape.tenant).map_err(malformed)?,
+            device: DeviceId::parse(shape.device).map_err(malformed)?,
+        },
+        shadow: ShadowName::parse(shape.shadow).map_err(malformed)?,
+        version: shape.version,
+        time: Time(shape.time),
+        actor: shape.actor.to_owned(),
+        client_token: shape.client_token.map(str::to_owned),
+        deleted: shape.deleted,
+        patch: shape.patch.to_patch(),
+        undo: shape.undo.to_patch(),
+        previous_position: shape
+            .previous
+            .map(|(index, sequence)| Position { index, sequence }),
+    };
+    record.patch.shape()?;
+    record.undo.shape()?;
+    Ok(record)
+}

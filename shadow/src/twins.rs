@@ -1,0 +1,199 @@
+//! The twins of one shard: the handle through which a door's commands and reads reach them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::{Instant, timeout_at};
+
+use crate::change::Change;
+use crate::command::Draft;
+use crate::document::Document;
+use crate::id::{DeviceKey, ShadowName};
+use crate::outcome::Outcome;
+use crate::port::{Failure, ShardPort};
+use crate::twin::precheck;
+use crate::twin::roster::Roster;
+
+/// Why a command is refused whose deadline passed before it was sent.
+const DEADLINE_IN_QUEUE: &str = "the deadline passed before the command was sent";
+
+/// The bounds of the twins of one shard.
+#[derive(Debug, Clone)]
+pub struct TwinsConfig {
+    /// Twins that live at one time (default 50,000; about 7 KB each). Over it the least recently
+    /// used one is stopped; when the oldest are busy, a command for a further device is refused.
+    pub live_max: usize,
+    /// Bytes of documents that they cache together (default 64 MiB). Over it documents are read
+    /// from the state store.
+    pub live_bytes_max: usize,
+    /// How long a twin lives without being used (default 60 s).
+    pub idle_stop: Duration,
+    /// Commands that wait or are in flight in the shard (default 8,192).
+    pub permits: usize,
+    /// Bytes of the commands that wait or are in flight in the shard (default 64 MiB).
+    pub permit_bytes_max: usize,
+    /// Commands that wait or are in flight for one device (default 1,024).
+    pub permits_per_device: usize,
+    /// Commands in one entry (default 128).
+    pub group_max: usize,
+    /// Bytes of the commands in one entry (default 1 MiB). A larger command goes alone.
+    pub group_bytes_max: usize,
+    /// Version of the rules that the leader stamps into entries; every node must know it.
+    pub rules: u16,
+}
+
+impl Default for TwinsConfig {
+    fn default() -> Self {
+        Self {
+            live_max: 50_000,
+            live_bytes_max: 64 << 20,
+            idle_stop: Duration::from_secs(60),
+            permits: 8_192,
+            permit_bytes_max: 64 << 20,
+            permits_per_device: 1_024,
+            group_max: 128,
+            group_bytes_max: 1 << 20,
+            rules: crate::command::RULES,
+        }
+    }
+}
+
+/// The twins of one shard. Cheap to clone; all clones are the same twins.
+pub struct Twins<P> {
+    roster: Arc<Roster<P>>,
+}
+
+impl<P> Clone for Twins<P> {
+    fn clone(&self) -> Self {
+        Self {
+            roster: self.roster.clone(),
+        }
+    }
+}
+
+impl<P: ShardPort> Twins<P> {
+    /// Makes the handle of a replica that does not lead yet. Starts nothing. The metrics recorder
+    /// must be installed before.
+    pub fn new(port: Arc<P>, config: TwinsConfig) -> Self {
+        Self {
+            roster: Roster::new(port, config),
+        }
+    }
+
+    /// The replica leads the shard in this term: commands are taken from now on. Twins of an
+    /// earlier term are stopped as by [`Twins::step_down`].
+    pub fn lead(&self, term: u64) {
+        self.roster.lead(term);
+    }
+
+    /// The replica does not lead any more. All twins stop: commands that were not sent fail with
+    /// [`Failure::NotLeader`], those in flight with [`Failure::Unknown`].
+    pub fn step_down(&self) {
+        self.roster.step_down();
+    }
+
+    /// Submits one command and waits for its outcome. Commands submitted one after another for one
+    /// device are applied in that order.
+    ///
+    /// Over a bound it fails at once with [`Failure::Overloaded`]. A deadline that passes before
+    /// the command was sent takes it out of the queue and gives [`Failure::Unavailable`]; after
+    /// that it gives [`Failure::Deadline`], and the command may have been applied. Dropping the
+    /// future is like a deadline: a command that was not sent never will be.
+    ///
+    /// Must be called within a tokio runtime.
+    pub async fn submit(
+        &self,
+        device: &DeviceKey,
+        draft: Draft,
+        deadline: Instant,
+    ) -> Result<Outcome, Failure> {
+        if deadline <= Instant::now() {
+            return Err(self.cancelled());
+        }
+        if let Err(rejection) = precheck::check(&draft) {
+            return Ok(Outcome::Rejected(rejection));
+        }
+        let mut claim = self.roster.enqueue(device, draft)?;
+        match timeout_at(deadline, &mut claim.reply).await {
+            Ok(Ok(reply)) => reply,
+            // The twin went without an answer: the ticket tells what had become of the command.
+            Ok(Err(_)) if claim.cancel() => Err(self.roster.why_unsent()),
+            Ok(Err(_)) => Err(Failure::Unknown),
+            Err(_) if claim.cancel() => Err(self.cancelled()),
+            Err(_) => claim.reply.try_recv().unwrap_or(Err(Failure::Deadline)),
+        }
+    }
+
+    fn cancelled(&self) -> Failure {
+        self.roster.metrics().cancelled.increment(1);
+        Failure::Unavailable(DEADLINE_IN_QUEUE)
+    }
+
+    /// Reads a document, linearizably: it contains every change that was acknowledged before the
+    /// call. A tombstone is a document too. Asks a live twin and otherwise the state store; starts
+    /// no twin. May be dropped midway.
+    pub async fn read(
+        &self,
+        device: &DeviceKey,
+        shadow: &ShadowName,
+        deadline: Instant,
+    ) -> Result<Option<Document>, Failure> {
+        match timeout_at(deadline, self.read_behind_barrier(device, shadow)).await {
+            Ok(result) => result,
+            Err(_) => Err(Failure::Deadline),
+        }
+    }
+
+    async fn read_behind_barrier(
+        &self,
+        device: &DeviceKey,
+        shadow: &ShadowName,
+    ) -> Result<Option<Document>, Failure> {
+        let port = self.roster.port();
+        port.barrier().await?;
+        // Asked after the barrier, so all changes up to it are in the mailbox before the question.
+        let Some(mut question) = self.roster.ask(device, shadow) else {
+            return Ok(port.load(device, shadow).await?.1);
+        };
+        if let Some(document) = question.answer().await {
+            return Ok(Some(document));
+        }
+        // The twin was registered before this load begins, so it hears of every later change.
+        let (index, document) = port.load(device, shadow).await?;
+        if let Some(document) = &document {
+            question.teach(shadow.clone(), index, document.clone());
+        }
+        Ok(document)
+    }
+
+    /// Tells the live twins of the changes of applied entries up to `index`, in log order. Called
+    /// inside the shard's apply, once the changes are readable and before a barrier can return
+    /// `index`. Never blocks.
+    pub fn applied(&self, index: u64, changes: &[Arc<Change>]) {
+        debug_assert!(changes.iter().all(|change| change.position.index <= index));
+        self.roster.applied(changes);
+    }
+
+    /// A snapshot was installed under the twins: everything they know is dropped. All of them
+    /// stop; commands that were not sent fail with [`Failure::Unavailable`], those in flight with
+    /// [`Failure::Unknown`].
+    pub fn reset(&self) {
+        self.roster.reset();
+    }
+
+    /// Twins that run, those included that are about to stop.
+    pub fn live(&self) -> usize {
+        self.roster.live()
+    }
+
+    /// Bytes of documents that the twins cache.
+    pub fn cached_bytes(&self) -> usize {
+        self.roster.cached_bytes()
+    }
+
+    /// Stops all twins for good, as by [`Twins::step_down`], and waits until they are gone. May be
+    /// dropped midway and called again.
+    pub async fn stop(&self) {
+        self.roster.close().await;
+    }
+}

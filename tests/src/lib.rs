@@ -1,0 +1,23 @@
+//! The harness of the system tests: real processes of the node, real clients, and checkers that
+//! say whether what the clients were told is true.
+//!
+//! - [`node`] starts, kills and restarts the binary; [`disk`] gives it a disk whose power can be cut.
+//! - [`client`], [`http`] and [`python`] talk to it as users do.
+//! - [`load`] writes and remembers every acknowledgement; [`checker`] judges the memory against what
+//!   the node shows afterwards. The checkers know nothing of the node and are tested on wrong
+//!   histories of their own.
+//!
+//! Every wait here has a deadline, and every process started is killed when its handle is dropped.
+
+#![forbid(unsafe_code)]
+
+pub mod checker;
+pub mod client;
+pub mod disk;
+pub mod environment;
+pub mod files;
+pub mod http;
+pub mod load;
+pub mod node;
+pub mod python;
+pub mod waiting;

@@ -1,0 +1,24 @@
+//! System tests: the real binary, real clients, real kills.
+//!
+//! Names of heavy tests start with their group (`clients`, `twins`, `durability`, `damage`,
+//! `bad_input`), which the test runner runs one at a time. What needs root says so and is skipped
+//! without it, except in continuous integration. Random choices print their seed; `ANTUMBRA_SEED`
+//! repeats them.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+mod bad_input_grpc;
+mod bad_input_http;
+mod clients_python;
+mod damage_flips;
+mod damage_refusals;
+mod doors;
+mod durability_kill;
+mod durability_power;
+mod durability_restart;
+mod long_disk;
+mod tidy;
+mod tidy_docs;
+mod twins_idle;
+mod twins_limits;
+mod watch;
