@@ -13,7 +13,7 @@ help: ## What can be made
 
 run: ## Build and start a durable node on this machine
 	@.ci/setup run
-	@cargo build --locked --package antumbra
+	@cargo build --locked --workspace --bin antumbra
 	@exec $(CARGO_TARGET_DIR)/debug/antumbra dev
 
 build: ## Build everything
@@ -30,12 +30,12 @@ test-long: ## The rest: million-step properties, ten-minute runs
 
 bench: ## Micro benchmarks of the document, then a node under load
 	@.ci/setup run
-	@cargo bench --locked --profile dev --package antumbra-shadow
+	@cargo bench --locked --profile dev --workspace --bench document
 	@.ci/bench
 
 docs: ## Regenerate docs/configuration.md and docs/antumbra.toml
 	@.ci/setup run
-	@cargo build --locked --package antumbra
+	@cargo build --locked --workspace --bin antumbra
 	@$(CARGO_TARGET_DIR)/debug/antumbra config docs docs
 
 clean: ## Remove what was built for this machine (RocksDB included)

@@ -14,9 +14,15 @@ fn main() -> Result<(), Box<dyn Error>> {
     compiler.include_imports(true).include_source_info(true);
     compiler.open_files(FILES)?;
 
-    #[allow(clippy::disallowed_methods, reason = "cargo tells build scripts this way")]
+    #[allow(
+        clippy::disallowed_methods,
+        reason = "cargo tells build scripts this way"
+    )]
     let out = PathBuf::from(env::var("OUT_DIR")?);
-    fs::write(out.join("antumbra.bin"), compiler.encode_file_descriptor_set())?;
+    fs::write(
+        out.join("antumbra.bin"),
+        compiler.encode_file_descriptor_set(),
+    )?;
     tonic_prost_build::configure()
         .emit_rerun_if_changed(false)
         .compile_fds(compiler.file_descriptor_set())?;

@@ -1,30 +1,31 @@
 //! The start of a node as a list of steps. Whatever a step takes is given back by the same step of
 //! [`crate::shutdown`], in reverse.
 
+mod settings;
+
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use antumbra_raft::{
-    Env, Host, HostConfig, NoTransport, ReplicaId, Role, Shard, ShardId, ShardSpec, SyncMode,
-};
-use antumbra_shadow::{Limits, Time, Twins, TwinsConfig};
+use antumbra_raft::{Env, Host, NoTransport, ReplicaId, Role, Shard, ShardId, ShardSpec};
+use antumbra_shadow::{Time, Twins};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
+use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 use uuid::Uuid;
 
-use crate::config::{Config, Shards};
+use crate::config::Config;
 use crate::health::{Health, Phase};
 use crate::identity::{self, DataDirectory, Identity, Owner, Replica};
 use crate::metrics::Exporter;
 use crate::shadows::{
     Caller, ClusterMark, Faults, Place, Port, Relay, RelayLimits, ShadowMachine, Shadows,
-    ShadowsConfig, ShardContext, ShardMap, TrimLimits, Trimmer,
+    ShadowsConfig, ShardContext, ShardMap, Trimmer,
 };
 use crate::shutdown::Running;
 use crate::{api, http, metrics};
@@ -32,17 +33,8 @@ use crate::{api, http, metrics};
 /// The id of the only node of a cluster, and of its replica of every shard.
 const FIRST_ID: u64 = 1;
 
-/// Cores that one led shard of a node makes use of.
-const CORES_PER_SHARD: usize = 4;
-
-/// `shards = auto` never gives fewer.
-const AUTO_SHARDS_MIN: usize = 3;
-
 /// How long the replay of the log may take, and after it an election.
 const RECOVERY_TIMEOUT: Duration = Duration::from_secs(600);
-
-/// How often the feed is looked at for records that are too old or too many.
-const TRIM_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Changes and bytes of them that wait in memory for the watchers of one shard.
 const RELAY_LIMITS: RelayLimits = RelayLimits {
@@ -173,7 +165,7 @@ pub async fn start(config: Config, listeners: Listeners) -> Result<Node, Error> 
 
     // 3. Both stores are open.
     let env = Env::system();
-    let host_config = host_config(&config, &identity);
+    let host_config = settings::host_config(&config, &identity);
     let host = Host::open(host_config, env.clone(), Arc::new(NoTransport)).await?;
     let mut running = Running::new(
         directory,
@@ -212,11 +204,7 @@ async fn serve(
     running: &mut Running,
 ) -> Result<(Shadows, Identity), Error> {
     // 4. The replicas run, and know what they must know before they may serve.
-    let mut contexts = BTreeMap::new();
-    for replica in identity.replicas.clone() {
-        let context = start_shard(config, env, &identity, replica, running).await?;
-        contexts.insert(replica.shard, context);
-    }
+    let contexts = start_shards(config, env, &identity, running).await?;
     for context in contexts.values() {
         context.shard.recovered(RECOVERY_TIMEOUT).await?;
     }
@@ -237,7 +225,7 @@ async fn serve(
     for context in contexts.values() {
         let clock = Arc::clone(&env.clock);
         let now = Box::new(move || Time(clock.now_ms()));
-        let trimmer = Trimmer::new(context.clone(), trim_limits(config, shards), now);
+        let trimmer = Trimmer::new(context.clone(), settings::trim_limits(config, shards), now);
         running.tasks.spawn(trimmer.run(running.stop_tasks.clone()));
     }
 
@@ -318,7 +306,7 @@ fn local_address(door: &'static str, listener: &TcpListener) -> Result<SocketAdd
 async fn claim_directory(config: &Config) -> Result<(DataDirectory, Identity), Error> {
     let (path, cluster) = (config.node.data_dir.clone(), config.cluster.name.clone());
     let node = config.node.name.clone();
-    let shards = shard_count(config.cluster.shards);
+    let shards = settings::shard_count(config.cluster.shards);
     let claim = move || {
         let owner = Owner {
             cluster_name: &cluster,
@@ -370,81 +358,74 @@ async fn blocking<T: Send + 'static>(
     Ok(done.map_err(|_| Error::Panicked)??)
 }
 
-/// Shards of a new data directory.
-fn shard_count(shards: Shards) -> u32 {
-    match shards {
-        Shards::Count(count) => count,
-        Shards::Auto => {
-            let cores = std::thread::available_parallelism().map_or(1, usize::from);
-            u32::try_from((cores / CORES_PER_SHARD).max(AUTO_SHARDS_MIN)).unwrap_or(u32::MAX)
-        }
-    }
-}
-
-fn host_config(config: &Config, identity: &Identity) -> HostConfig {
-    let storage = &config.storage;
-    let directory = config.node.data_dir.clone();
-    let mut host = HostConfig::new(directory, identity.incarnation.into_bytes());
-    host.create = !identity.created;
-    host.flush_interval = storage.flush_interval;
-    host.flush_log_bytes = storage.flush_log_bytes.0;
-    host.tail_bytes = bytes(storage.tail_bytes.0);
-    host.cache_bytes = bytes(storage.cache_bytes.0) / 2;
-    host.block_cache_bytes = bytes(storage.cache_bytes.0) / 2;
-    host.heartbeat = config.raft.heartbeat;
-    host.election_min = config.raft.election_timeout_min;
-    host.election_max = config.raft.election_timeout_max;
-    host.sync = match config.test_switches.no_fsync {
-        true => SyncMode::NoSyncForTests,
-        false => SyncMode::Fsync,
-    };
-    host
-}
-
-async fn start_shard(
+/// Starts all replicas at the same time: each replays its part of the log on a core of its own.
+async fn start_shards(
     config: &Config,
     env: &Env,
     identity: &Identity,
-    replica: Replica,
     running: &mut Running,
-) -> Result<ShardContext, Error> {
-    let relay = Relay::new(RELAY_LIMITS);
-    let machine = Arc::new(ShadowMachine::new(Arc::clone(&relay)));
-    running.machines.push(Arc::clone(&machine));
+) -> Result<BTreeMap<ShardId, ShardContext>, Error> {
+    let shards = identity.replicas.len();
+    let mut starting = JoinSet::new();
+    for replica in &identity.replicas {
+        let relay = Relay::new(RELAY_LIMITS);
+        let machine = Arc::new(ShadowMachine::new(Arc::clone(&relay)));
+        running.machines.push(Arc::clone(&machine));
+        let spec = shard_spec(identity, *replica);
+        let (config, env) = (config.clone(), env.clone());
+        let host = Arc::clone(&running.host);
+        starting.spawn(async move {
+            let shard = host.start_shard(spec, Arc::clone(&machine)).await?;
+            Ok(attach_twins(&config, &env, shards, shard, &machine, relay))
+        });
+    }
+    let mut contexts = BTreeMap::new();
+    let mut failure = None;
+    // All are waited for, also after a failure: a shutdown must find none of them halfway.
+    while let Some(started) = starting.join_next().await {
+        match started.unwrap_or(Err(Error::Panicked)) {
+            Ok(context) => {
+                contexts.insert(context.id(), context);
+            }
+            Err(error) => {
+                failure.get_or_insert(error);
+            }
+        }
+    }
+    failure.map_or(Ok(contexts), Err)
+}
+
+fn shard_spec(identity: &Identity, replica: Replica) -> ShardSpec {
     let node = antumbra_raft::Node {
         name: identity.node_name.clone(),
         address: String::new(),
     };
-    let spec = ShardSpec {
+    ShardSpec {
         shard: replica.shard,
         replica: replica.replica,
         range: replica.range,
         members: BTreeMap::from([(replica.replica, node)]),
         create: !identity.created,
-    };
-    let shard: Shard<ShadowMachine> = running.host.start_shard(spec, Arc::clone(&machine)).await?;
+    }
+}
+
+fn attach_twins(
+    config: &Config,
+    env: &Env,
+    shards: usize,
+    shard: Shard<ShadowMachine>,
+    machine: &ShadowMachine,
+    relay: Arc<Relay>,
+) -> ShardContext {
     let faults = Faults::new(config.test_switches.lose_proposal);
     let port = Arc::new(Port::new(shard.clone(), Arc::clone(&env.clock), faults));
-    let twins = Twins::new(port, twins_config(config));
+    let twins = Twins::new(port, settings::twins_config(config, shards));
     machine.attach(twins.clone());
-    Ok(ShardContext {
-        range: replica.range,
+    ShardContext {
+        range: shard.range(),
         shard,
         twins,
         relay,
-    })
-}
-
-fn twins_config(config: &Config) -> TwinsConfig {
-    let limits = &config.limits;
-    TwinsConfig {
-        live_max: limits.twins_max as usize,
-        live_bytes_max: bytes(limits.twins_bytes_max.0),
-        idle_stop: limits.twin_idle,
-        permits: limits.commands_max as usize,
-        permits_per_device: limits.commands_per_device_max as usize,
-        group_max: limits.group_max as usize,
-        ..TwinsConfig::default()
     }
 }
 
@@ -480,14 +461,6 @@ async fn lead_twins(context: &ShardContext, running: &mut Running) -> Result<(),
         _ => Err(Error::from(antumbra_raft::Error::Timeout {
             action: "elect a leader",
         })),
-    }
-}
-
-fn trim_limits(config: &Config, shards: u64) -> TrimLimits {
-    TrimLimits {
-        age_max: config.storage.feed_retention,
-        bytes_max: config.storage.feed_bytes_max.0 / shards.max(1),
-        interval: TRIM_INTERVAL.min(config.storage.feed_retention),
     }
 }
 
@@ -528,7 +501,7 @@ fn open_doors(
     running: &Running,
 ) -> Result<(), Error> {
     let addresses = listeners.addresses()?;
-    let limits = limits(config);
+    let limits = settings::limits(config);
     let http = http::Door {
         shadows: shadows.clone(),
         caller: Arc::new(Caller::anyone("http")),
@@ -548,7 +521,7 @@ fn open_doors(
         limits,
         health: running.health.clone(),
         default_deadline: config.api.default_deadline,
-        message_bytes_max: bytes(config.api.message_bytes_max.0),
+        message_bytes_max: settings::bytes(config.api.message_bytes_max.0),
         stream_updates_max: config.api.stream_updates_max as usize,
     };
     let stop = running.stop_doors.clone();
@@ -558,21 +531,4 @@ fn open_doors(
         }
     });
     Ok(())
-}
-
-fn limits(config: &Config) -> Limits {
-    let limits = &config.limits;
-    let small = |bytes: u64| u32::try_from(bytes).unwrap_or(u32::MAX);
-    Limits {
-        document_bytes_max: small(limits.document_bytes_max.0),
-        depth_max: limits.document_depth_max,
-        shadows_per_device_max: limits.shadows_per_device_max,
-        client_token_bytes_max: small(limits.client_token_bytes_max.0),
-        key_bytes_max: small(limits.key_bytes_max.0),
-        ..Limits::default()
-    }
-}
-
-fn bytes(size: u64) -> usize {
-    usize::try_from(size).unwrap_or(usize::MAX)
 }

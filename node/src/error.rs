@@ -125,7 +125,10 @@ pub enum Error {
 
 /// The stable name of a kind of error: `google.rpc.ErrorInfo.reason`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-#[allow(missing_docs, reason = "docs/errors.md describes each, and a test checks that it does")]
+#[allow(
+    missing_docs,
+    reason = "docs/errors.md describes each, and a test checks that it does"
+)]
 pub enum Reason {
     InvalidArgument,
     InvalidJson,
@@ -237,7 +240,10 @@ impl Error {
         field: impl Into<Cow<'static, str>>,
         reason: impl Into<Cow<'static, str>>,
     ) -> Error {
-        Error::Invalid { field: field.into(), reason: reason.into() }
+        Error::Invalid {
+            field: field.into(),
+            reason: reason.into(),
+        }
     }
 
     /// The stable name of this kind of error.
@@ -366,23 +372,29 @@ impl From<Rejection> for Error {
         let text = rejection.to_string();
         match rejection {
             Rejection::VersionConflict { current } => Error::VersionConflict { current },
-            Rejection::ConditionFailed { condition } => {
-                Error::ConditionFailed { condition: condition.to_string().into() }
-            }
+            Rejection::ConditionFailed { condition } => Error::ConditionFailed {
+                condition: condition.to_string().into(),
+            },
             Rejection::NotFound => Error::NotFound,
-            Rejection::DocumentTooLarge { bytes, max } => {
-                Error::TooLarge { what: "document", bytes, max }
-            }
-            Rejection::TooDeep { max } => {
-                Error::TooDeep { field: "state".into(), max: u64::from(max) }
-            }
-            Rejection::KeyTooLong { .. } | Rejection::ArrayNull => {
-                Error::InvalidNode { field: "state".into(), reason: text.into() }
-            }
+            Rejection::DocumentTooLarge { bytes, max } => Error::TooLarge {
+                what: "document",
+                bytes,
+                max,
+            },
+            Rejection::TooDeep { max } => Error::TooDeep {
+                field: "state".into(),
+                max: u64::from(max),
+            },
+            Rejection::KeyTooLong { .. } | Rejection::ArrayNull => Error::InvalidNode {
+                field: "state".into(),
+                reason: text.into(),
+            },
             Rejection::SectionNotObject { section } => {
                 Error::invalid(format!("{section}_json"), "must be a JSON object or null")
             }
-            Rejection::TooManyShadows { max } => Error::TooManyShadows { max: u64::from(max) },
+            Rejection::TooManyShadows { max } => Error::TooManyShadows {
+                max: u64::from(max),
+            },
             Rejection::ClientTokenTooLong { .. } => Error::invalid("client_token", text),
             Rejection::BatchSize { .. } => Error::invalid("requests", text),
             Rejection::TooManyConditions { .. } => Error::invalid("conditions.paths", text),

@@ -5,6 +5,9 @@
 //! length, payload, checksum) stays the same in all formats, so that damage and a newer format are
 //! told apart.
 
+#[cfg(test)]
+mod tests;
+
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -391,131 +394,5 @@ fn failed(action: &'static str, path: &Path, source: io::Error) -> Error {
         action,
         path: path.to_owned(),
         source,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-
-    use super::*;
-
-    const OWNER: Owner<'_> = Owner {
-        cluster_name: "antumbra",
-        node_name: "node-1",
-    };
-
-    fn sample() -> Identity {
-        Identity {
-            cluster_name: "antumbra".to_owned(),
-            cluster_id: Uuid::from_u128(1),
-            node_name: "node-1".to_owned(),
-            node_id: 1,
-            incarnation: Uuid::from_u128(2),
-            replicas: vec![Replica {
-                shard: ShardId(1),
-                replica: ReplicaId(1),
-                range: HashRange {
-                    start: 0,
-                    end: u32::MAX,
-                },
-            }],
-            created: true,
-        }
-    }
-
-    fn files(path: &Path) -> Vec<(PathBuf, Vec<u8>)> {
-        let entries = fs::read_dir(path)
-            .unwrap()
-            .map(|entry| entry.unwrap().path());
-        let mut files: Vec<_> = entries
-            .map(|path| (path.clone(), fs::read(path).unwrap()))
-            .collect();
-        files.sort();
-        files
-    }
-
-    /// Golden bytes: directories outlive the program that wrote them.
-    #[test]
-    fn header_has_its_frozen_bytes() {
-        let bytes = encode(&sample());
-        let payload = r#"{"cluster_name":"antumbra","cluster_id":"00000000-0000-0000-0000-000000000001","node_name":"node-1","node_id":1,"incarnation":"00000000-0000-0000-0000-000000000002","replicas":[{"shard":1,"replica":1,"first_hash":0,"last_hash":4294967295}],"created":true}"#;
-        assert_eq!(&bytes[..8], b"ANTUMBRA");
-        assert_eq!(bytes[8..12], 1u32.to_be_bytes());
-        assert_eq!(&bytes[16..bytes.len() - 4], payload.as_bytes());
-        assert_eq!(decode(&bytes, Path::new("x")).unwrap(), sample());
-    }
-
-    #[test]
-    fn header_survives_a_restart() {
-        let directory = tempfile::tempdir().unwrap();
-        let data = DataDirectory::lock(directory.path()).unwrap();
-        assert_eq!(data.read(OWNER).unwrap(), None);
-        data.write(&sample()).unwrap();
-        assert_eq!(data.read(OWNER).unwrap(), Some(sample()));
-    }
-
-    #[test]
-    fn one_directory_is_open_in_one_process() {
-        let directory = tempfile::tempdir().unwrap();
-        let first = DataDirectory::lock(directory.path()).unwrap();
-        let second = DataDirectory::lock(directory.path()).unwrap_err();
-        assert_eq!(second.code(), "DIRECTORY_LOCKED");
-        drop(first);
-        DataDirectory::lock(directory.path()).unwrap();
-    }
-
-    #[test]
-    fn directory_of_another_cluster_or_node_is_refused_and_kept() {
-        let directory = tempfile::tempdir().unwrap();
-        let data = DataDirectory::lock(directory.path()).unwrap();
-        data.write(&sample()).unwrap();
-        let before = files(directory.path());
-        let other = Owner {
-            cluster_name: "penumbra",
-            ..OWNER
-        };
-        assert_eq!(data.read(other).unwrap_err().code(), "WRONG_CLUSTER");
-        let other = Owner {
-            node_name: "node-2",
-            ..OWNER
-        };
-        assert_eq!(data.read(other).unwrap_err().code(), "WRONG_NODE");
-        assert_eq!(files(directory.path()), before);
-    }
-
-    #[test]
-    fn newer_format_is_refused_and_kept() {
-        let directory = tempfile::tempdir().unwrap();
-        let data = DataDirectory::lock(directory.path()).unwrap();
-        fs::write(directory.path().join(FILE), frame(FORMAT + 1, b"unknown")).unwrap();
-        let before = files(directory.path());
-        assert_eq!(data.read(OWNER).unwrap_err().code(), "FORMAT_TOO_NEW");
-        assert_eq!(files(directory.path()), before);
-    }
-
-    /// Any flipped bit and any cut is found.
-    #[test]
-    fn damaged_header_is_refused() {
-        let bytes = encode(&sample());
-        for nth in 0..bytes.len() * 8 {
-            let mut flipped = bytes.clone();
-            flipped[nth / 8] ^= 1 << (nth % 8);
-            let error = decode(&flipped, Path::new("x")).unwrap_err();
-            assert_eq!(error.code(), "IDENTITY_DAMAGED", "bit {nth}");
-        }
-        for cut in 0..bytes.len() {
-            let error = decode(&bytes[..cut], Path::new("x")).unwrap_err();
-            assert_eq!(error.code(), "IDENTITY_DAMAGED", "cut at {cut}");
-        }
-    }
-
-    /// Without its header a directory could be taken for a new one and be overwritten.
-    #[test]
-    fn data_without_a_header_are_refused() {
-        let directory = tempfile::tempdir().unwrap();
-        let data = DataDirectory::lock(directory.path()).unwrap();
-        fs::create_dir(directory.path().join("log")).unwrap();
-        assert_eq!(data.read(OWNER).unwrap_err().code(), "IDENTITY_MISSING");
     }
 }

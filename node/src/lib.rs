@@ -4,15 +4,15 @@
 #![forbid(unsafe_code)]
 
 pub mod api;
+pub mod boot;
 pub mod cli;
 pub mod config;
 pub mod dialect;
 pub mod error;
 pub mod health;
 pub mod http;
+pub mod identity;
 pub mod metrics;
 pub mod shadows;
-pub mod boot;
-pub mod identity;
 pub mod shutdown;
 pub mod telemetry;

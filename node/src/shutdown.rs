@@ -20,7 +20,8 @@ use crate::shadows::{ShadowMachine, ShardContext};
 pub(crate) struct Running {
     /// Released last: until then no other process opens the directory.
     pub(crate) directory: Arc<DataDirectory>,
-    pub(crate) host: Host<ShadowMachine>,
+    /// Shared only with the start of the shards.
+    pub(crate) host: Arc<Host<ShadowMachine>>,
     pub(crate) machines: Vec<Arc<ShadowMachine>>,
     pub(crate) contexts: Vec<ShardContext>,
     pub(crate) tasks: TaskTracker,
@@ -41,7 +42,7 @@ impl Running {
     ) -> Running {
         Running {
             directory: Arc::new(directory),
-            host,
+            host: Arc::new(host),
             machines: Vec::new(),
             contexts: Vec::new(),
             tasks: TaskTracker::new(),
@@ -85,12 +86,16 @@ impl Running {
         }
         drop(self.contexts);
         drop(self.machines);
-        let closed = self.host.shutdown().await;
+        let closed = match Arc::into_inner(self.host) {
+            Some(host) => host.shutdown().await.map_err(Error::from),
+            // A start of a shard that was given up holds it still; it ends as after a crash.
+            None => Err(Error::Panicked),
+        };
 
         // 2. The directory is free for the next process.
         drop(self.directory);
         info!("node stopped");
-        closed.map_err(Error::from)
+        closed
     }
 }
 

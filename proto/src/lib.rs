@@ -24,8 +24,16 @@ mod tests {
         let set = prost_types::FileDescriptorSet::decode(super::FILE_DESCRIPTOR_SET).unwrap();
         let files: Vec<_> = set.file.iter().map(|file| file.name()).collect();
         assert!(files.contains(&"antumbra/v1/shadows.proto"), "{files:?}");
-        assert!(files.contains(&"google/protobuf/timestamp.proto"), "{files:?}");
-        let service = set.file.iter().flat_map(|file| &file.service).next().unwrap();
+        assert!(
+            files.contains(&"google/protobuf/timestamp.proto"),
+            "{files:?}"
+        );
+        let service = set
+            .file
+            .iter()
+            .flat_map(|file| &file.service)
+            .next()
+            .unwrap();
         assert_eq!((service.name(), service.method.len()), ("Shadows", 9));
     }
 }

@@ -86,7 +86,9 @@ pub enum Error {
     )]
     Undecodable(#[from] DecodeError),
     /// The machine panicked on a command: a bug, and a start would meet it again.
-    #[error("applying entry {index} of shard {shard} panicked. Report it with the log of this node")]
+    #[error(
+        "applying entry {index} of shard {shard} panicked. Report it with the log of this node"
+    )]
     ApplyPanicked {
         /// Which shard.
         shard: ShardId,
@@ -94,7 +96,9 @@ pub enum Error {
         index: u64,
     },
     /// Entries that do not follow each other: a bug, and nothing of it was written.
-    #[error("log of shard {shard}: entry {found} where {expected} belongs. Report it with the log of this node")]
+    #[error(
+        "log of shard {shard}: entry {found} where {expected} belongs. Report it with the log of this node"
+    )]
     Hole {
         /// Which shard.
         shard: ShardId,
@@ -104,7 +108,9 @@ pub enum Error {
         found: u64,
     },
     /// Entries that may not be purged yet: a bug, and nothing was purged.
-    #[error("log of shard {shard}: purge up to {upto} is beyond what is flushed ({gate:?}). Report it with the log of this node")]
+    #[error(
+        "log of shard {shard}: purge up to {upto} is beyond what is flushed ({gate:?}). Report it with the log of this node"
+    )]
     PurgeRefused {
         /// Which shard.
         shard: ShardId,
@@ -114,7 +120,9 @@ pub enum Error {
         gate: Option<u64>,
     },
     /// A received snapshot was not installed; the sender tries again.
-    #[error("snapshot refused: {what}. The leader sends another; look at the network if it repeats")]
+    #[error(
+        "snapshot refused: {what}. The leader sends another; look at the network if it repeats"
+    )]
     SnapshotRefused {
         /// What is wrong with it.
         what: &'static str,
@@ -288,8 +296,14 @@ fn is_corruption(error: &rocksdb::Error) -> bool {
 fn open_failure(error: &rocksdb::Error) -> Option<String> {
     let text = error.to_string();
     let refused = error.kind() == rocksdb::ErrorKind::IOError
-        && ["lock", "Permission denied", "No space left", "Input/output error", "Too many open"]
-            .iter()
-            .any(|reason| text.contains(reason));
+        && [
+            "lock",
+            "Permission denied",
+            "No space left",
+            "Input/output error",
+            "Too many open",
+        ]
+        .iter()
+        .any(|reason| text.contains(reason));
     (!refused).then(|| format!("open: {text}"))
 }

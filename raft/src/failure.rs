@@ -41,7 +41,8 @@ impl Failure {
     /// As [`Failure::report`], for errors that nobody waits for.
     pub(crate) fn note(&self, error: &Arc<Error>) {
         error!(code = error.code(), %error, "storage failed");
-        let of_node = error.is_damage() || matches!(**error, Error::Io { .. } | Error::Store { .. });
+        let of_node =
+            error.is_damage() || matches!(**error, Error::Io { .. } | Error::Store { .. });
         if of_node {
             self.stop_node(error);
         }

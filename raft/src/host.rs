@@ -98,18 +98,14 @@ impl<M: Machine> Host<M> {
     /// Starts one replica. It replays what it knows to be committed before this returns; wait for
     /// [`Shard::recovered`] before serving from it. The group is initialised only if `create` is set and
     /// the replica has neither log nor vote.
-    pub async fn start_shard(
-        &self,
-        spec: ShardSpec,
-        machine: Arc<M>,
-    ) -> Result<Shard<M>, Error> {
+    pub async fn start_shard(&self, spec: ShardSpec, machine: Arc<M>) -> Result<Shard<M>, Error> {
         if self.inner.shards.lock().contains_key(&spec.shard) {
             return Err(Error::Config {
                 setting: "shard",
                 what: format!("shard {} runs already", spec.shard),
             });
         }
-        let (log, state) = self.stores(&spec, machine).await?;
+        let (log, state) = self.open_replica(&spec, machine).await?;
         let (blank, progress) = (log.is_blank(), Arc::clone(&state.progress));
         let raft = self.start_raft(&spec, log, state).await?;
         self.elect(&spec, &raft, blank).await?;
@@ -118,27 +114,17 @@ impl<M: Machine> Host<M> {
         Ok(shard)
     }
 
-    /// The two stores of one replica as openraft drives them. [`Host::start_shard`] is what a node
-    /// wants; this is for whoever drives the stores itself, as openraft's conformance suite does.
+    /// The two stores of one replica as openraft drives them, with a log that may be purged freely.
+    /// [`Host::start_shard`] is what a node wants; this is for whoever drives the stores itself, as
+    /// openraft's conformance suite does.
     pub async fn stores(
         &self,
         spec: &ShardSpec,
         machine: Arc<M>,
     ) -> Result<(ShardLog, ShardState<M>), Error> {
-        let log = self.inner.log.shard(spec.shard).await?;
-        let position = self.position(spec, &log).await?;
-        let progress = Progress::new(spec.shard, spec.replica, spec.range, position);
-        let progress = Arc::new(progress);
-        self.inner.flusher.add(Arc::clone(&progress));
-        let state = ShardState {
-            store: Arc::clone(&self.inner.state),
-            progress,
-            flusher: Arc::clone(&self.inner.flusher),
-            machine,
-            failure: self.inner.failure.clone(),
-            _running: self.tasks.token(),
-        };
-        Ok((log, state))
+        let stores = self.open_replica(spec, machine).await?;
+        self.inner.log.set_purge_gate(spec.shard, u64::MAX);
+        Ok(stores)
     }
 
     /// A shard that was started.
@@ -182,6 +168,27 @@ impl<M: Machine> Host<M> {
         }
         self.inner.flusher.flush().await?;
         self.inner.log.close().await
+    }
+
+    async fn open_replica(
+        &self,
+        spec: &ShardSpec,
+        machine: Arc<M>,
+    ) -> Result<(ShardLog, ShardState<M>), Error> {
+        let log = self.inner.log.shard(spec.shard).await?;
+        let position = self.position(spec, &log).await?;
+        let progress = Progress::new(spec.shard, spec.replica, spec.range, position);
+        let progress = Arc::new(progress);
+        self.inner.flusher.add(Arc::clone(&progress));
+        let state = ShardState {
+            store: Arc::clone(&self.inner.state),
+            progress,
+            flusher: Arc::clone(&self.inner.flusher),
+            machine,
+            failure: self.inner.failure.clone(),
+            _running: self.tasks.token(),
+        };
+        Ok((log, state))
     }
 
     /// The position to go on from. Rows of a former replica are removed first; what does not fit the
@@ -245,12 +252,7 @@ impl<M: Machine> Host<M> {
     }
 
     /// A new group elects its first leader by itself; a lone voter need not wait for a timeout.
-    async fn elect(
-        &self,
-        spec: &ShardSpec,
-        raft: &ShardRaft<M>,
-        blank: bool,
-    ) -> Result<(), Error> {
+    async fn elect(&self, spec: &ShardSpec, raft: &ShardRaft<M>, blank: bool) -> Result<(), Error> {
         let stopped = |what: String| Error::Replica {
             shard: spec.shard,
             what,
@@ -321,6 +323,7 @@ impl<M: Machine> Stores<M> {
         self.flusher.flush().await?;
         let shards: Vec<Shard<M>> = self.shards.lock().values().cloned().collect();
         for shard in shards {
+            shard.inner.progress.mark_fresh();
             // A replica that has stopped needs no purge.
             let _ = shard.inner.raft.trigger().snapshot().await;
         }
@@ -352,8 +355,7 @@ impl<M: Machine> FlushService<M> {
                 return;
             }
             let bytes = self.stores.log.bytes_written();
-            let idle = bytes == flushed_bytes;
-            let due = flushed_at.elapsed() >= self.interval && !idle
+            let due = flushed_at.elapsed() >= self.interval && self.stores.flusher.is_behind()
                 || bytes - flushed_bytes >= self.log_bytes;
             if !due {
                 continue;
@@ -372,8 +374,8 @@ fn open_stores(
     config: &HostConfig,
     failure: Failure,
 ) -> Result<(Arc<Log>, Arc<StateStore>), Error> {
-    let log = Log::open(config, failure)?;
-    let state = StateStore::open(&StateOptions::new(config))?;
+    let log = Log::open(config, failure.clone())?;
+    let state = StateStore::open(&StateOptions::new(config), failure)?;
     finish_ready_installs(&state)?;
     Ok((log, state))
 }

@@ -17,6 +17,8 @@
 //!
 //! The crate knows neither shadows nor gRPC: commands and replies are bytes.
 
+#![forbid(unsafe_code)]
+
 pub mod barrier;
 pub mod codec;
 pub mod config;

@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use openraft::type_config::alias::SnapshotOf;
 use openraft::errors::ClientWriteError;
 use openraft::impls::ProgressResponder;
 use openraft::raft::{ClientWriteResult, SnapshotResponse};
+use openraft::type_config::alias::SnapshotOf;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
 
 use crate::barrier::{Barrier, BarrierError};

@@ -38,9 +38,21 @@ pub(crate) struct Reader<'a> {
     rest: &'a [u8],
     form: Form,
     path: Vec<u8>,
+    /// The bytes of the current record.
+    record: &'a [u8],
+    /// How much of the path before the current record repeats.
+    shared: usize,
+    suffix: &'a [u8],
     value: &'a [u8],
     stamp: Stamp,
-    live: bool,
+    state: State,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    First,
+    Live,
+    Ended,
 }
 
 impl<'a> Reader<'a> {
@@ -50,9 +62,12 @@ impl<'a> Reader<'a> {
             rest: bytes,
             form,
             path: Vec::with_capacity(64),
+            record: &[],
+            shared: 0,
+            suffix: &[],
             value: &[],
             stamp: Stamp::default(),
-            live: true,
+            state: State::First,
         };
         reader.advance()?;
         Ok(reader)
@@ -60,7 +75,7 @@ impl<'a> Reader<'a> {
 
     /// Whether the reader stands on a record; false at the end.
     pub(crate) fn live(&self) -> bool {
-        self.live
+        self.state == State::Live
     }
 
     pub(crate) fn path(&self) -> &[u8] {
@@ -75,19 +90,24 @@ impl<'a> Reader<'a> {
         self.stamp
     }
 
-    /// Steps to the next record, or to the end.
+    /// Steps to the next record, or to the end. A record that is out of order, lies below the one
+    /// before, or divides a key is malformed.
     pub(crate) fn advance(&mut self) -> Result<(), DecodeError> {
         if self.rest.is_empty() {
-            self.live = false;
+            self.state = State::Ended;
             return Ok(());
         }
-        let shared = self.varint()? as usize;
-        let suffix = self.slice()?;
-        if shared > self.path.len() {
+        let record = self.rest;
+        self.shared = self.varint()? as usize;
+        self.suffix = self.slice()?;
+        let tail = self.path.get(self.shared..).ok_or(DecodeError::Malformed)?;
+        let follows =
+            self.state == State::First || (self.suffix > tail && !self.suffix.starts_with(tail));
+        if !follows || (self.shared > 0 && self.path[self.shared - 1] != path::END) {
             return Err(DecodeError::Malformed);
         }
-        self.path.truncate(shared);
-        self.path.extend_from_slice(suffix);
+        self.path.truncate(self.shared);
+        self.path.extend_from_slice(self.suffix);
         if self.form == Form::Stamped {
             self.stamp = Stamp {
                 time: self.varint()?,
@@ -95,15 +115,25 @@ impl<'a> Reader<'a> {
             };
         }
         self.value = self.slice()?;
+        self.record = &record[..record.len() - self.rest.len()];
+        self.state = State::Live;
         Ok(())
     }
 
     fn varint(&mut self) -> Result<u64, DecodeError> {
+        match self.rest {
+            [byte, rest @ ..] if *byte < 0x80 => {
+                self.rest = rest;
+                Ok(u64::from(*byte))
+            }
+            _ => self.long_varint(),
+        }
+    }
+
+    fn long_varint(&mut self) -> Result<u64, DecodeError> {
         let mut value: u64 = 0;
         for (at, &byte) in self.rest.iter().take(10).enumerate() {
-            value |= u64::from(byte & 0x7f)
-                .checked_shl(7 * at as u32)
-                .unwrap_or(0);
+            value |= u64::from(byte & 0x7f) << (7 * at as u32);
             if byte < 0x80 {
                 self.rest = &self.rest[at + 1..];
                 return Ok(value);
@@ -144,14 +174,9 @@ impl Writer {
 
     /// Appends a leaf. Paths must come in order.
     pub(crate) fn put(&mut self, path: &[u8], value: &[u8], stamp: Stamp) {
-        let first = self.bytes.is_empty();
         let shared = path::shared(&self.last, path);
         let suffix = &path[shared..];
-        // The braces of the root, or the comma before the next member.
-        self.json_bytes += if first { 2 } else { 1 };
-        self.json_bytes += path::json_bytes(suffix) + value.len();
-        self.last.truncate(shared);
-        self.last.extend_from_slice(suffix);
+        self.count(shared, suffix, value);
         put_varint(&mut self.bytes, shared as u64);
         put_slice(&mut self.bytes, suffix);
         if self.form == Form::Stamped {
@@ -159,6 +184,21 @@ impl Writer {
             put_varint(&mut self.bytes, stamp.version);
         }
         put_slice(&mut self.bytes, value);
+    }
+
+    /// Appends the record a reader of the same form stands on, as it is. The last leaf written must
+    /// be the one that the reader stood on before.
+    pub(crate) fn copy(&mut self, reader: &Reader<'_>) {
+        self.count(reader.shared, reader.suffix, reader.value);
+        self.bytes.extend_from_slice(reader.record);
+    }
+
+    fn count(&mut self, shared: usize, suffix: &[u8], value: &[u8]) {
+        // The braces of the root, or the comma before the next member.
+        self.json_bytes += if self.bytes.is_empty() { 2 } else { 1 };
+        self.json_bytes += path::json_bytes(suffix) + value.len();
+        self.last.truncate(shared);
+        self.last.extend_from_slice(suffix);
     }
 
     /// The path of the last leaf written; `None` before the first.
@@ -202,21 +242,17 @@ pub(crate) struct Shape {
 /// `root` allows the single record with an empty path that stands for a value by itself.
 pub(crate) fn check(bytes: &[u8], form: Form, root: bool) -> Result<Shape, DecodeError> {
     let mut shape = Shape::default();
-    let mut last: Vec<u8> = Vec::with_capacity(64);
     let mut first = true;
     let mut reader = Reader::open(bytes, form)?;
     while reader.live() {
-        let path = reader.path();
-        let in_order = first || (path > last.as_slice() && !path.starts_with(&last));
-        let named = !path.is_empty() || (root && first);
-        if !in_order || !named || !path::is_whole(path) || !text::is_plausible(reader.value()) {
+        // The reader has checked the order and where keys end; what repeats was checked before.
+        let named = !reader.suffix.is_empty() || (root && first);
+        if !named || !path::is_whole(reader.suffix) || !text::is_plausible(reader.value) {
             return Err(DecodeError::Malformed);
         }
-        let levels = path::count(path) + text::depth(reader.value());
+        let levels = path::count(&reader.path) + text::depth(reader.value);
         shape.depth = shape.depth.max(levels);
-        shape.key_bytes = shape.key_bytes.max(path::longest(path));
-        last.clear();
-        last.extend_from_slice(path);
+        shape.key_bytes = shape.key_bytes.max(path::longest(reader.suffix));
         first = false;
         reader.advance()?;
     }

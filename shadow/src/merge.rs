@@ -69,6 +69,8 @@ struct Merge<'a> {
     out: Writer,
     undo: Writer,
     stamp: Stamp,
+    /// Whether the last leaf written is the old leaf before the one `old` stands on.
+    in_step: bool,
     /// Path of the last old leaf that was passed.
     passed: Vec<u8>,
     /// An object that lost a member and has none so far: it stays as `{}` unless a member follows.
@@ -85,6 +87,7 @@ impl<'a> Merge<'a> {
             out: Writer::new(Form::Stamped, leaves.len() + ops.len() + ops.len() / 2),
             undo: Writer::new(Form::Plain, ops.len()),
             stamp,
+            in_step: true,
             passed: Vec::with_capacity(64),
             emptied: None,
             replaced: None,
@@ -123,9 +126,15 @@ impl<'a> Merge<'a> {
             let path = self.old.path().to_vec();
             self.flush_emptied(&path);
         }
-        self.out
-            .put(self.old.path(), self.old.value(), self.old.stamp());
-        self.pass()
+        if self.in_step {
+            self.out.copy(&self.old);
+        } else {
+            self.out
+                .put(self.old.path(), self.old.value(), self.old.stamp());
+        }
+        self.pass()?;
+        self.in_step = true;
+        Ok(())
     }
 
     /// Nothing is at, above or below the path of the operation.
@@ -188,6 +197,7 @@ impl<'a> Merge<'a> {
     fn pass(&mut self) -> Result<(), DecodeError> {
         self.passed.clear();
         self.passed.extend_from_slice(self.old.path());
+        self.in_step = false;
         self.old.advance()
     }
 
@@ -197,6 +207,7 @@ impl<'a> Merge<'a> {
             self.flush_emptied(&path);
         }
         self.out.put(self.ops.path(), self.ops.value(), self.stamp);
+        self.in_step = false;
     }
 
     /// The undo of an added leaf deletes the highest object that did not exist before.
@@ -242,6 +253,7 @@ impl<'a> Merge<'a> {
             && !next.starts_with(&object)
         {
             self.out.put(&object, EMPTY_OBJECT, self.stamp);
+            self.in_step = false;
         }
     }
 }

@@ -147,7 +147,7 @@ pub async fn check(client: &Client, history: &History) -> Result<Verdict> {
         let found = found.map_err(|refusal| anyhow::anyhow!("{device}: {refusal:?}"))?;
         let found = state(found.as_ref())?;
         let judged = checker::check_history(attempts, found);
-        verdict += judged.with_context(|| device.clone())?;
+        verdict += judged.with_context(|| format!("{device}: {attempts:?}"))?;
     }
     Ok(verdict)
 }

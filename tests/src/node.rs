@@ -244,6 +244,24 @@ impl Node {
         Ok(())
     }
 
+    /// SIGSTOP, and waits until no thread runs any more.
+    pub fn freeze(&self) -> Result<()> {
+        self.signal("STOP")?;
+        let tasks = format!("/proc/{}/task", self.child.id());
+        let stopped = || -> Result<bool> {
+            for task in fs::read_dir(&tasks)? {
+                let status = fs::read_to_string(task?.path().join("status"))?;
+                if !status.lines().any(|line| line.starts_with("State:\tT")) {
+                    return Ok(false);
+                }
+            }
+            Ok(true)
+        };
+        waiting::until("the node stands still", EXIT_LIMIT, || {
+            stopped().is_ok_and(|stopped| stopped).then_some(())
+        })
+    }
+
     /// Waits until the process ends by itself.
     pub fn wait_exit(mut self, limit: Duration) -> Result<Stopped> {
         let ended = waiting::until("the node ends", limit, || self.child.try_wait().transpose());

@@ -27,7 +27,9 @@ pub(super) async fn get(
         let read = timeout_at(deadline, single::get(door, request, deadline)).await;
         convert::get_result(read.unwrap_or(Err(Error::Deadline)))
     });
-    Ok(v1::BatchGetShadowsResponse { results: join_all(reads).await })
+    Ok(v1::BatchGetShadowsResponse {
+        results: join_all(reads).await,
+    })
 }
 
 pub(super) async fn update(
@@ -41,7 +43,10 @@ pub(super) async fn update(
     let changes = groups.into_iter().map(|group| async move {
         let members = group.members();
         let changed = timeout_at(deadline, group.apply(door, deadline)).await;
-        (members, changed.unwrap_or_else(|_| Err(Refused::all(Error::Deadline))))
+        (
+            members,
+            changed.unwrap_or_else(|_| Err(Refused::all(Error::Deadline))),
+        )
     });
     for (members, changed) in join_all(changes).await {
         fill(&mut results, &members, changed);
@@ -51,11 +56,18 @@ pub(super) async fn update(
 
 fn check_size(items: usize, request: &impl Message) -> Result<(), Error> {
     if items == 0 || items > ITEMS_MAX {
-        return Err(Error::invalid("requests", format!("a batch has 1 to {ITEMS_MAX} items")));
+        return Err(Error::invalid(
+            "requests",
+            format!("a batch has 1 to {ITEMS_MAX} items"),
+        ));
     }
     let bytes = request.encoded_len();
     if bytes > BYTES_MAX {
-        return Err(Error::TooLarge { what: "batch", bytes: bytes as u64, max: BYTES_MAX as u64 });
+        return Err(Error::TooLarge {
+            what: "batch",
+            bytes: bytes as u64,
+            max: BYTES_MAX as u64,
+        });
     }
     Ok(())
 }
@@ -77,7 +89,10 @@ struct Refused {
 
 impl Refused {
     fn all(error: Error) -> Refused {
-        Refused { error, culprit: None }
+        Refused {
+            error,
+            culprit: None,
+        }
     }
 }
 
@@ -105,7 +120,11 @@ fn groups(
                 let item = item.and_then(|update| group.agree(&header).map(|()| update));
                 group.items.push((place, item));
             }
-            None => groups.push(Group { device, header, items: vec![(place, item)] }),
+            None => groups.push(Group {
+                device,
+                header,
+                items: vec![(place, item)],
+            }),
         }
     }
     groups
@@ -137,29 +156,45 @@ impl Group {
         deadline: Instant,
     ) -> Result<Vec<v1::UpdateShadowResponse>, Refused> {
         let members = self.members();
-        let Group { device, header, items } = self;
+        let Group {
+            device,
+            header,
+            items,
+        } = self;
         let mut updates = Vec::with_capacity(items.len());
         for (place, item) in items {
-            let refuse = |error| Refused { error, culprit: Some(place) };
+            let refuse = |error| Refused {
+                error,
+                culprit: Some(place),
+            };
             updates.push(item.map_err(refuse)?);
         }
         if updates.len() == 1 {
             let what = updates.remove(0);
-            let change = convert::Change { device, header, what };
-            let response = single::apply(door, change, deadline).await.map_err(Refused::all)?;
+            let change = convert::Change {
+                device,
+                header,
+                what,
+            };
+            let response = single::apply(door, change, deadline)
+                .await
+                .map_err(Refused::all)?;
             return Ok(vec![response]);
         }
         let items = updates.into_iter().map(BatchItem::Update).collect();
-        let outcome = door.shadows.update_many(&door.caller, &device, header, items, deadline);
+        let outcome = door
+            .shadows
+            .update_many(&door.caller, &device, header, items, deadline);
         match outcome.await.map_err(Refused::all)? {
             Outcome::Accepted(items) if items.len() == members.len() => Ok(items
                 .iter()
                 .map(|item| convert::updated(item, door.shadows.cursor(&device, item.position)))
                 .collect()),
             Outcome::Accepted(_) => Err(Refused::all(Error::Internal("items without outcome"))),
-            Outcome::Rejected(rejection) => {
-                Err(Refused { culprit: culprit(&rejection, &members), error: rejection.into() })
-            }
+            Outcome::Rejected(rejection) => Err(Refused {
+                culprit: culprit(&rejection, &members),
+                error: rejection.into(),
+            }),
         }
     }
 }

@@ -3,18 +3,22 @@
 //! A wrong request is refused here with the path of the field that is wrong. Message types never
 //! leave this door, and domain types never reach the wire but through here.
 
-use std::collections::HashMap;
+mod response;
 
 use antumbra_proto::v1;
 use antumbra_shadow::json::{self, DuplicateKeys, JsonError, Value};
 use antumbra_shadow::{
-    AcceptedItem, Conditions, DeviceId, DeviceKey, Document, IdError, Limits, Patch, PathCondition,
-    PathTest, Pointer, RequestId, Section, SectionInput, ShadowName, Tenant, Time, TimeUnit, Update,
+    Conditions, DeviceId, DeviceKey, IdError, Limits, Patch, PathCondition, PathTest, Pointer,
+    RequestId, Section, SectionInput, ShadowName, Tenant, Time, Update,
 };
 use prost_types::Timestamp;
 
 use crate::error::Error;
 use crate::shadows::{Caller, CommandHeader, Consistency, ReadOptions};
+
+pub(super) use response::{
+    deleted, get_result, got, shadow_key, timestamp, update_result, updated, whole,
+};
 
 /// Most JSON Pointers of one read.
 const PATHS_MAX: usize = 100;
@@ -68,23 +72,31 @@ fn key(key: Option<v1::ShadowKey>, caller: &Caller) -> Result<Key, Error> {
     let key = key.ok_or_else(|| Error::invalid("key", "must be given"))?;
     let tenant = tenant(&key.tenant, caller, "key.tenant")?;
     let device = device_id(&key.device_id, "key.device_id")?;
-    let shadow = ShadowName::parse(&key.shadow_name)
-        .map_err(|error| bad_id("key.shadow_name", error))?;
-    Ok(Key { device: DeviceKey { tenant, device }, shadow })
+    let shadow =
+        ShadowName::parse(&key.shadow_name).map_err(|error| bad_id("key.shadow_name", error))?;
+    Ok(Key {
+        device: DeviceKey { tenant, device },
+        shadow,
+    })
 }
 
 /// Reads only the device of a key.
-pub(super) fn device(
-    wire: Option<&v1::ShadowKey>,
-    caller: &Caller,
-) -> Result<DeviceKey, Error> {
-    let wire = wire.map(|wire| v1::ShadowKey { shadow_name: String::new(), ..wire.clone() });
+pub(super) fn device(wire: Option<&v1::ShadowKey>, caller: &Caller) -> Result<DeviceKey, Error> {
+    let wire = wire.map(|wire| v1::ShadowKey {
+        shadow_name: String::new(),
+        ..wire.clone()
+    });
     Ok(key(wire, caller)?.device)
 }
 
 /// The header of a change that says nothing about itself.
 pub(super) fn no_header(limits: &Limits) -> CommandHeader {
-    CommandHeader { request_id: None, issued: None, client_token: None, limits: *limits }
+    CommandHeader {
+        request_id: None,
+        issued: None,
+        client_token: None,
+        limits: *limits,
+    }
 }
 
 /// Reads a `GetShadowRequest`.
@@ -97,7 +109,10 @@ pub(super) fn get(request: v1::GetShadowRequest, caller: &Caller) -> Result<Get,
         Err(_) => return Err(Error::invalid("consistency", "is not a known value")),
     };
     if request.paths.len() > PATHS_MAX {
-        return Err(Error::invalid("paths", format!("at most {PATHS_MAX} are allowed")));
+        return Err(Error::invalid(
+            "paths",
+            format!("at most {PATHS_MAX} are allowed"),
+        ));
     }
     let paths = request.paths.iter().enumerate().map(|(nth, text)| {
         Pointer::parse(text)
@@ -105,7 +120,10 @@ pub(super) fn get(request: v1::GetShadowRequest, caller: &Caller) -> Result<Get,
     });
     Ok(Get {
         key: key(request.key, caller)?,
-        options: ReadOptions { consistency, min_version: request.min_version },
+        options: ReadOptions {
+            consistency,
+            min_version: request.min_version,
+        },
         paths: paths.collect::<Result<_, _>>()?,
         include: include(request.include),
     })
@@ -115,9 +133,14 @@ pub(super) fn get(request: v1::GetShadowRequest, caller: &Caller) -> Result<Get,
 fn include(include: Option<v1::Include>) -> v1::Include {
     let include = include.unwrap_or_default();
     match include {
-        v1::Include { state: false, delta: false, metadata: false } => {
-            v1::Include { state: true, ..include }
-        }
+        v1::Include {
+            state: false,
+            delta: false,
+            metadata: false,
+        } => v1::Include {
+            state: true,
+            ..include
+        },
         chosen => chosen,
     }
 }
@@ -129,7 +152,12 @@ pub(super) fn update(
     limits: &Limits,
 ) -> Result<Change<Update>, Error> {
     let Key { device, shadow } = key(request.key, caller)?;
-    let header = header(request.request_id, request.client_token, request.issued, limits)?;
+    let header = header(
+        request.request_id,
+        request.client_token,
+        request.issued,
+        limits,
+    )?;
     let desired = section("desired_json", request.desired_json.as_deref())?;
     let reported = section("reported_json", request.reported_json.as_deref())?;
     if desired.is_none() && reported.is_none() {
@@ -138,7 +166,15 @@ pub(super) fn update(
     }
     let patch = patch(desired.as_ref(), reported.as_ref(), limits)?;
     let conditions = conditions(request.conditions, limits)?;
-    Ok(Change { device, header, what: Update { shadow, patch, conditions } })
+    Ok(Change {
+        device,
+        header,
+        what: Update {
+            shadow,
+            patch,
+            conditions,
+        },
+    })
 }
 
 /// Reads a `DeleteShadowRequest`.
@@ -148,9 +184,18 @@ pub(super) fn delete(
     limits: &Limits,
 ) -> Result<Change<antumbra_shadow::Delete>, Error> {
     let Key { device, shadow } = key(request.key, caller)?;
-    let header = header(request.request_id, request.client_token, request.issued, limits)?;
+    let header = header(
+        request.request_id,
+        request.client_token,
+        request.issued,
+        limits,
+    )?;
     let conditions = conditions(request.conditions, limits)?;
-    Ok(Change { device, header, what: antumbra_shadow::Delete { shadow, conditions } })
+    Ok(Change {
+        device,
+        header,
+        what: antumbra_shadow::Delete { shadow, conditions },
+    })
 }
 
 fn header(
@@ -161,13 +206,14 @@ fn header(
 ) -> Result<CommandHeader, Error> {
     let request_id = match request_id.is_empty() {
         true => None,
-        false => {
-            Some(RequestId::parse(&request_id).map_err(|error| bad_id("request_id", error))?)
-        }
+        false => Some(RequestId::parse(&request_id).map_err(|error| bad_id("request_id", error))?),
     };
     let max = limits.client_token_bytes_max as usize;
     if client_token.len() > max {
-        let reason = format!("is {} bytes long; at most {max} are allowed", client_token.len());
+        let reason = format!(
+            "is {} bytes long; at most {max} are allowed",
+            client_token.len()
+        );
         return Err(Error::invalid("client_token", reason));
     }
     Ok(CommandHeader {
@@ -192,11 +238,22 @@ fn section(field: &'static str, text: Option<&str>) -> Result<Option<Value>, Err
 }
 
 fn value(field: &str, text: &str) -> Result<Value, Error> {
-    json::parse(text.as_bytes(), DuplicateKeys::Reject, json::NESTING_CEILING).map_err(|error| {
+    json::parse(
+        text.as_bytes(),
+        DuplicateKeys::Reject,
+        json::NESTING_CEILING,
+    )
+    .map_err(|error| {
         let field = field.to_owned().into();
         match error {
-            JsonError::TooDeep { max } => Error::TooDeep { field, max: max as u64 },
-            other => Error::InvalidJson { field, reason: other.to_string().into() },
+            JsonError::TooDeep { max } => Error::TooDeep {
+                field,
+                max: max as u64,
+            },
+            other => Error::InvalidJson {
+                field,
+                reason: other.to_string().into(),
+            },
         }
     })
 }
@@ -209,7 +266,11 @@ fn patch(
     Patch::build(section_input(desired), section_input(reported), limits).map_err(|rejection| {
         // Which of the two was it?
         let alone = Patch::build(section_input(desired), SectionInput::Absent, limits);
-        let field = if alone.is_err() { "desired_json" } else { "reported_json" };
+        let field = if alone.is_err() {
+            "desired_json"
+        } else {
+            "reported_json"
+        };
         at_field(rejection.into(), field)
     })
 }
@@ -217,8 +278,14 @@ fn patch(
 /// Names the field of an error in the content of a document.
 fn at_field(error: Error, name: &'static str) -> Error {
     match error {
-        Error::InvalidNode { reason, .. } => Error::InvalidNode { field: name.into(), reason },
-        Error::TooDeep { max, .. } => Error::TooDeep { field: name.into(), max },
+        Error::InvalidNode { reason, .. } => Error::InvalidNode {
+            field: name.into(),
+            reason,
+        },
+        Error::TooDeep { max, .. } => Error::TooDeep {
+            field: name.into(),
+            max,
+        },
         other => other,
     }
 }
@@ -231,14 +298,16 @@ fn section_input(value: Option<&Value>) -> SectionInput<'_> {
     }
 }
 
-fn conditions(
-    conditions: Option<v1::Conditions>,
-    limits: &Limits,
-) -> Result<Conditions, Error> {
-    let Some(conditions) = conditions else { return Ok(Conditions::default()) };
+fn conditions(conditions: Option<v1::Conditions>, limits: &Limits) -> Result<Conditions, Error> {
+    let Some(conditions) = conditions else {
+        return Ok(Conditions::default());
+    };
     let max = limits.path_conditions_max as usize;
     if conditions.paths.len() > max {
-        return Err(Error::invalid("conditions.paths", format!("at most {max} are allowed")));
+        return Err(Error::invalid(
+            "conditions.paths",
+            format!("at most {max} are allowed"),
+        ));
     }
     let paths = conditions.paths.into_iter().enumerate();
     Ok(Conditions {
@@ -261,7 +330,12 @@ fn path_condition(
     let section = match v1::Section::try_from(condition.section) {
         Ok(v1::Section::Desired) => Section::Desired,
         Ok(v1::Section::Reported) => Section::Reported,
-        _ => return Err(Error::invalid(field("section"), "must be DESIRED or REPORTED")),
+        _ => {
+            return Err(Error::invalid(
+                field("section"),
+                "must be DESIRED or REPORTED",
+            ));
+        }
     };
     let pointer = Pointer::parse(&condition.pointer)
         .map_err(|error| Error::invalid(field("pointer"), error.to_string()))?;
@@ -280,138 +354,20 @@ fn path_condition(
         Some(Test::LeafVersion(version)) => PathTest::LeafVersion(version),
         None => return Err(Error::invalid(field("test"), "must be given")),
     };
-    Ok(PathCondition { section, pointer, test })
-}
-
-/// The reply of a read.
-pub(super) fn got(get: &Get, document: &Document, cursor: String) -> v1::GetShadowResponse {
-    let shadow = shadow(&get.key.device, &get.key.shadow, document, &get.paths, get.include);
-    v1::GetShadowResponse { shadow: Some(shadow), cursor }
-}
-
-/// A whole document, as watches send it.
-pub(super) fn whole(device: &DeviceKey, shadow_name: &ShadowName, document: &Document) -> v1::Shadow {
-    shadow(device, shadow_name, document, &[], include(None))
-}
-
-fn shadow(
-    device: &DeviceKey,
-    shadow_name: &ShadowName,
-    document: &Document,
-    paths: &[Pointer],
-    include: v1::Include,
-) -> v1::Shadow {
-    let state = |section| match include.state {
-        true => document.state_json(section, paths).unwrap_or_default(),
-        false => String::new(),
-    };
-    let delta = include.delta.then(|| document.delta_json(paths)).flatten();
-    v1::Shadow {
-        key: Some(shadow_key(device, shadow_name)),
-        version: document.version(),
-        desired_json: state(Section::Desired),
-        reported_json: state(Section::Reported),
-        delta_json: delta.unwrap_or_default(),
-        metadata_json: if include.metadata { metadata(document, paths) } else { String::new() },
-        created: Some(timestamp(document.created())),
-        updated: Some(timestamp(document.updated())),
-        desired_version: document.section_version(Section::Desired),
-        reported_version: document.section_version(Section::Reported),
-    }
-}
-
-fn metadata(document: &Document, paths: &[Pointer]) -> String {
-    let sections = Section::ALL.into_iter().filter_map(|section| {
-        let json = document.metadata_json(section, paths, TimeUnit::Milliseconds)?;
-        Some(format!("\"{section}\":{json}"))
-    });
-    format!("{{{}}}", sections.collect::<Vec<_>>().join(","))
-}
-
-/// The wire form of a key.
-pub(super) fn shadow_key(device: &DeviceKey, shadow: &ShadowName) -> v1::ShadowKey {
-    v1::ShadowKey {
-        tenant: device.tenant.to_string(),
-        device_id: device.device.to_string(),
-        shadow_name: shadow.to_string(),
-    }
-}
-
-/// The reply of an accepted update.
-pub(super) fn updated(item: &AcceptedItem, cursor: String) -> v1::UpdateShadowResponse {
-    v1::UpdateShadowResponse {
-        version: item.version,
-        time: Some(timestamp(item.time)),
-        cursor,
-    }
-}
-
-/// The reply of an accepted delete.
-pub(super) fn deleted(item: &AcceptedItem, cursor: String) -> v1::DeleteShadowResponse {
-    v1::DeleteShadowResponse {
-        version: item.version,
-        time: Some(timestamp(item.time)),
-        cursor,
-    }
-}
-
-/// The status of one item of a batch of updates. `failed_item` is the item that is to blame, when
-/// it is another one of the same device.
-pub(super) fn update_result(
-    result: Result<v1::UpdateShadowResponse, Error>,
-    failed_item: Option<usize>,
-) -> v1::BatchUpdateResult {
-    match result {
-        Ok(response) => v1::BatchUpdateResult { response: Some(response), ..Default::default() },
-        Err(error) => {
-            let Failed { code, message, reason, metadata } = failed(&error, failed_item);
-            v1::BatchUpdateResult { code, message, reason, metadata, response: None }
-        }
-    }
-}
-
-/// The status of one item of a batch of reads.
-pub(super) fn get_result(result: Result<v1::GetShadowResponse, Error>) -> v1::BatchGetResult {
-    match result {
-        Ok(response) => v1::BatchGetResult { response: Some(response), ..Default::default() },
-        Err(error) => {
-            let Failed { code, message, reason, metadata } = failed(&error, None);
-            v1::BatchGetResult { code, message, reason, metadata, response: None }
-        }
-    }
-}
-
-struct Failed {
-    code: i32,
-    message: String,
-    reason: String,
-    metadata: HashMap<String, String>,
-}
-
-fn failed(error: &Error, failed_item: Option<usize>) -> Failed {
-    let mut metadata = error.metadata();
-    let mut message = error.to_string();
-    if let Some(item) = failed_item {
-        metadata.insert("failed_item".to_owned(), item.to_string());
-        message = format!("item {item} of the same device was refused: {message}");
-    }
-    let row = error.row();
-    Failed { code: row.grpc as i32, message, reason: row.name.to_owned(), metadata }
-}
-
-/// The wire form of a time, exact to the millisecond.
-pub(super) fn timestamp(time: Time) -> Timestamp {
-    Timestamp {
-        seconds: i64::try_from(time.0 / 1000).unwrap_or(i64::MAX),
-        nanos: (time.0 % 1000) as i32 * 1_000_000,
-    }
+    Ok(PathCondition {
+        section,
+        pointer,
+        test,
+    })
 }
 
 fn time(timestamp: Timestamp) -> Result<Time, Error> {
     let bad = || Error::invalid("issued", "is not a time after 1970");
     let seconds = u64::try_from(timestamp.seconds).map_err(|_| bad())?;
     let nanos = u64::try_from(timestamp.nanos).map_err(|_| bad())?;
-    let millis = seconds.checked_mul(1000).and_then(|ms| ms.checked_add(nanos / 1_000_000));
+    let millis = seconds
+        .checked_mul(1000)
+        .and_then(|ms| ms.checked_add(nanos / 1_000_000));
     millis.map(Time).ok_or_else(bad)
 }
 

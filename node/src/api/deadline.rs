@@ -62,7 +62,10 @@ pub(super) async fn around(
         Ok(response) => refined(response),
         Err(_) => Status::from(Error::Deadline).into_http(),
     };
-    let code = response.extensions().get::<Status>().map_or(Code::Ok, Status::code);
+    let code = response
+        .extensions()
+        .get::<Status>()
+        .map_or(Code::Ok, Status::code);
     let code = (code as i32).to_string();
     counter!(REQUESTS_TOTAL, "door" => "grpc", "method" => method, "code" => code).increment(1);
     histogram!(REQUEST_SECONDS, "door" => "grpc", "method" => method)
@@ -72,7 +75,11 @@ pub(super) async fn around(
 
 /// Gives a reply that the library refused by itself the form of our errors.
 fn refined(response: Response<Body>) -> Response<Body> {
-    match response.extensions().get::<Status>().and_then(library_error) {
+    match response
+        .extensions()
+        .get::<Status>()
+        .and_then(library_error)
+    {
         Some(error) => Status::from(error).into_http(),
         None => response,
     }
@@ -106,10 +113,19 @@ pub(super) fn library_error(status: &Status) -> Option<Error> {
 
 /// Reads the header `grpc-timeout`: up to eight digits and a unit.
 fn grpc_timeout(headers: &HeaderMap) -> Result<Option<Duration>, Error> {
-    let Some(value) = headers.get("grpc-timeout") else { return Ok(None) };
-    let bad = || Error::invalid("grpc-timeout", "is not up to 8 digits and one of H M S m u n");
+    let Some(value) = headers.get("grpc-timeout") else {
+        return Ok(None);
+    };
+    let bad = || {
+        Error::invalid(
+            "grpc-timeout",
+            "is not up to 8 digits and one of H M S m u n",
+        )
+    };
     let text = value.to_str().map_err(|_| bad())?;
-    let (digits, unit) = text.split_at_checked(text.len().wrapping_sub(1)).ok_or_else(bad)?;
+    let (digits, unit) = text
+        .split_at_checked(text.len().wrapping_sub(1))
+        .ok_or_else(bad)?;
     if !(1..=8).contains(&digits.len()) || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
         return Err(bad());
     }
@@ -127,7 +143,9 @@ fn grpc_timeout(headers: &HeaderMap) -> Result<Option<Duration>, Error> {
 
 /// The method of a path, from a closed list.
 fn method(path: &str) -> &'static str {
-    let Some(name) = path.strip_prefix("/antumbra.v1.Shadows/") else { return "other" };
+    let Some(name) = path.strip_prefix("/antumbra.v1.Shadows/") else {
+        return "other";
+    };
     const METHODS: [&str; 9] = [
         "GetShadow",
         "BatchGetShadows",
@@ -139,7 +157,10 @@ fn method(path: &str) -> &'static str {
         "WatchShadows",
         "StreamUpdates",
     ];
-    METHODS.into_iter().find(|method| *method == name).unwrap_or("other")
+    METHODS
+        .into_iter()
+        .find(|method| *method == name)
+        .unwrap_or("other")
 }
 
 #[cfg(test)]

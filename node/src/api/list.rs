@@ -25,7 +25,10 @@ pub(super) async fn shadows(
         page_token: &request.page_token,
     };
     let device = DeviceKey { tenant, device };
-    let page = door.shadows.list_shadows(&door.caller, &device, page, deadline).await?;
+    let page = door
+        .shadows
+        .list_shadows(&door.caller, &device, page, deadline)
+        .await?;
     Ok(v1::ListShadowsResponse {
         shadows: page
             .shadows
@@ -51,7 +54,10 @@ pub(super) async fn devices(
         page_size: page_size(request.page_size)?,
         page_token: &request.page_token,
     };
-    let page = door.shadows.list_devices(&door.caller, &tenant, prefix, page, deadline).await?;
+    let page = door
+        .shadows
+        .list_devices(&door.caller, &tenant, prefix, page, deadline)
+        .await?;
     Ok(v1::ListDevicesResponse {
         device_ids: page.devices.iter().map(ToString::to_string).collect(),
         next_page_token: page.next_page_token,
@@ -63,6 +69,9 @@ fn page_size(size: i32) -> Result<usize, Error> {
     match usize::try_from(size) {
         Ok(0) => Ok(PAGE_SIZE_DEFAULT),
         Ok(size) if size <= PAGE_SIZE_MAX => Ok(size),
-        _ => Err(Error::invalid("page_size", format!("must be 1 to {PAGE_SIZE_MAX}"))),
+        _ => Err(Error::invalid(
+            "page_size",
+            format!("must be 1 to {PAGE_SIZE_MAX}"),
+        )),
     }
 }

@@ -11,8 +11,6 @@ mod service;
 mod single;
 mod stream;
 mod watch;
-#[cfg(test)]
-mod tests;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -66,13 +64,15 @@ pub struct BuildError(#[from] tonic_reflection::server::Error);
 
 /// Every service of this door.
 pub fn router(door: Door) -> Result<Router, BuildError> {
-    let settings = Settings { default_deadline: door.default_deadline };
+    let settings = Settings {
+        default_deadline: door.default_deadline,
+    };
     let (reporter, health) = tonic_health::server::health_reporter();
     tokio::spawn(report(reporter, door.health.clone()));
 
     let message_bytes_max = door.message_bytes_max;
-    let shadows = ShadowsServer::new(service::Service { door })
-        .max_decoding_message_size(message_bytes_max);
+    let shadows =
+        ShadowsServer::new(service::Service { door }).max_decoding_message_size(message_bytes_max);
     let reflection = || {
         tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(antumbra_proto::FILE_DESCRIPTOR_SET)
@@ -93,8 +93,10 @@ pub async fn serve(
     door: Door,
     shutdown: CancellationToken,
 ) -> Result<(), BuildError> {
-    let settings =
-        connections::Settings { protocol: Protocol::Http2, connections_max: CONNECTIONS_MAX };
+    let settings = connections::Settings {
+        protocol: Protocol::Http2,
+        connections_max: CONNECTIONS_MAX,
+    };
     connections::serve(listener, router(door)?, settings, shutdown).await;
     Ok(())
 }

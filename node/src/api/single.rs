@@ -14,7 +14,10 @@ pub(super) async fn get(
 ) -> Result<v1::GetShadowResponse, Error> {
     let get = convert::get(request, &door.caller)?;
     let convert::Key { device, shadow } = &get.key;
-    let read = door.shadows.get(&door.caller, device, shadow, get.options, deadline).await?;
+    let read = door
+        .shadows
+        .get(&door.caller, device, shadow, get.options, deadline)
+        .await?;
     Ok(convert::got(&get, &read.document, read.cursor))
 }
 
@@ -33,9 +36,16 @@ pub(super) async fn apply(
     change: convert::Change<Update>,
     deadline: Instant,
 ) -> Result<v1::UpdateShadowResponse, Error> {
-    let convert::Change { device, header, what } = change;
+    let convert::Change {
+        device,
+        header,
+        what,
+    } = change;
     let draft = header.draft(&door.caller, Kind::Update(what));
-    let outcome = door.shadows.update(&door.caller, &device, draft, deadline).await?;
+    let outcome = door
+        .shadows
+        .update(&door.caller, &device, draft, deadline)
+        .await?;
     let (item, cursor) = first(door, &device, outcome)?;
     Ok(convert::updated(&item, cursor))
 }
@@ -45,9 +55,15 @@ pub(super) async fn delete(
     request: v1::DeleteShadowRequest,
     deadline: Instant,
 ) -> Result<v1::DeleteShadowResponse, Error> {
-    let convert::Change { device, header, what } =
-        convert::delete(request, &door.caller, &door.limits)?;
-    let outcome = door.shadows.delete(&door.caller, &device, header, what, deadline).await?;
+    let convert::Change {
+        device,
+        header,
+        what,
+    } = convert::delete(request, &door.caller, &door.limits)?;
+    let outcome = door
+        .shadows
+        .delete(&door.caller, &device, header, what, deadline)
+        .await?;
     let (item, cursor) = first(door, &device, outcome)?;
     Ok(convert::deleted(&item, cursor))
 }
@@ -60,7 +76,10 @@ fn first(
     match outcome {
         Outcome::Rejected(rejection) => Err(rejection.into()),
         Outcome::Accepted(items) => {
-            let item = items.into_iter().next().ok_or(Error::Internal("accepted without item"))?;
+            let item = items
+                .into_iter()
+                .next()
+                .ok_or(Error::Internal("accepted without item"))?;
             let cursor = door.shadows.cursor(device, item.position);
             Ok((item, cursor))
         }

@@ -88,7 +88,10 @@ struct Pipeline {
 
 impl Pipeline {
     /// Ends with `Ok` when the sender has finished and everything is answered.
-    async fn run(mut self, mut incoming: Streaming<v1::StreamUpdatesRequest>) -> Result<(), Status> {
+    async fn run(
+        mut self,
+        mut incoming: Streaming<v1::StreamUpdatesRequest>,
+    ) -> Result<(), Status> {
         let mut open = true;
         while open || self.held > 0 {
             let readable = open && self.held < self.door.stream_updates_max;
@@ -109,20 +112,27 @@ impl Pipeline {
 
     async fn take(&mut self, request: v1::StreamUpdatesRequest) -> Result<(), Status> {
         let sequence = request.sequence;
-        let update = request.update.ok_or_else(|| Error::invalid("update", "must be given"));
-        let change = update
-            .and_then(|update| convert::update(update, &self.door.caller, &self.door.limits));
+        let update = request
+            .update
+            .ok_or_else(|| Error::invalid("update", "must be given"));
+        let change =
+            update.and_then(|update| convert::update(update, &self.door.caller, &self.door.limits));
         let change = match change {
             Ok(change) => change,
             Err(error) => return self.reply(answer(sequence, Err(error))).await,
         };
         let deadline = Instant::now() + self.door.default_deadline;
-        let job = Job { sequence, change, deadline };
+        let job = Job {
+            sequence,
+            change,
+            deadline,
+        };
         self.held += 1;
         match self.waiting.get_mut(&job.change.device) {
             Some(queue) => queue.push_back(job),
             None => {
-                self.waiting.insert(job.change.device.clone(), VecDeque::new());
+                self.waiting
+                    .insert(job.change.device.clone(), VecDeque::new());
                 self.start(job);
             }
         }
@@ -131,7 +141,11 @@ impl Pipeline {
 
     async fn finish(&mut self, done: Done) -> Result<(), Status> {
         self.held -= 1;
-        match self.waiting.get_mut(&done.device).and_then(VecDeque::pop_front) {
+        match self
+            .waiting
+            .get_mut(&done.device)
+            .and_then(VecDeque::pop_front)
+        {
             Some(next) => self.start(next),
             None => {
                 self.waiting.remove(&done.device);
@@ -143,11 +157,18 @@ impl Pipeline {
     fn start(&mut self, job: Job) {
         let door = self.door.clone();
         self.running.push(Box::pin(async move {
-            let Job { sequence, change, deadline } = job;
+            let Job {
+                sequence,
+                change,
+                deadline,
+            } = job;
             let device = change.device.clone();
             let applied = timeout_at(deadline, single::apply(&door, change, deadline)).await;
             let result = applied.unwrap_or(Err(Error::Deadline));
-            Done { device, reply: answer(sequence, result) }
+            Done {
+                device,
+                reply: answer(sequence, result),
+            }
         }));
     }
 
@@ -162,5 +183,8 @@ fn answer(
     sequence: u64,
     result: Result<v1::UpdateShadowResponse, Error>,
 ) -> v1::StreamUpdatesResponse {
-    v1::StreamUpdatesResponse { sequence, result: Some(convert::update_result(result, None)) }
+    v1::StreamUpdatesResponse {
+        sequence,
+        result: Some(convert::update_result(result, None)),
+    }
 }

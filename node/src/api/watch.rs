@@ -40,30 +40,45 @@ fn read(door: &Door, request: v1::WatchShadowsRequest) -> Result<WatchRequest, E
     let selection = match request.device_ids.is_empty() {
         true => WatchSelection::Prefix(prefix.to_owned()),
         false if !prefix.is_empty() => {
-            return Err(Error::invalid("device_id_prefix", "must be empty beside device_ids"));
+            return Err(Error::invalid(
+                "device_id_prefix",
+                "must be empty beside device_ids",
+            ));
         }
         false => {
-            let ids = request.device_ids.iter().map(|id| convert::device_id(id, "device_ids"));
+            let ids = request
+                .device_ids
+                .iter()
+                .map(|id| convert::device_id(id, "device_ids"));
             WatchSelection::Devices(ids.collect::<Result<_, _>>()?)
         }
     };
     let cursor = Some(request.cursor).filter(|cursor| !cursor.is_empty());
-    Ok(WatchRequest { tenant, selection, cursor })
+    Ok(WatchRequest {
+        tenant,
+        selection,
+        cursor,
+    })
 }
 
 fn message(message: WatchMessage) -> v1::WatchShadowsResponse {
     let event = match message.event {
-        WatchEvent::Document { device, shadow, document } => {
-            Event::Document(convert::whole(&device, &shadow, &document))
-        }
+        WatchEvent::Document {
+            device,
+            shadow,
+            document,
+        } => Event::Document(convert::whole(&device, &shadow, &document)),
         WatchEvent::Change(changed) => Event::Change(change(&changed)),
         WatchEvent::Synced => Event::Synced(v1::Synced {}),
-        WatchEvent::Reset(reason) => {
-            Event::Reset(v1::Reset { reason: reason.as_str().to_owned() })
-        }
+        WatchEvent::Reset(reason) => Event::Reset(v1::Reset {
+            reason: reason.as_str().to_owned(),
+        }),
         WatchEvent::Bookmark => Event::Bookmark(v1::Bookmark {}),
     };
-    v1::WatchShadowsResponse { cursor: message.cursor, event: Some(event) }
+    v1::WatchShadowsResponse {
+        cursor: message.cursor,
+        event: Some(event),
+    }
 }
 
 fn change(change: &WatchChange) -> v1::Change {

@@ -232,7 +232,15 @@ mod tests {
     /// YAML must be the same value, `on` must not turn into a boolean key.
     #[test]
     fn yaml_is_the_same_value() {
-        let expected = "\"on\": true\n\"n\": 123456789012345678901234567890\na:\n  - 1\n  -\n    b: []\ns: \"x: \\\"y\\\"\"\n";
+        let expected = "\
+a:
+  - 1
+  -
+    b: []
+\"n\": 123456789012345678901234567890
+\"on\": true
+s: \"x: \\\"y\\\"\"
+";
         assert_eq!(yaml(&from_json(TEXT)), expected);
     }
 

@@ -200,7 +200,7 @@ sections! {
     telemetry: Telemetry {
         /// What is logged: `error`, `warn` or `info`, or a filter per target such as
         /// `info,openraft=warn`. Finer levels are not compiled in.
-        log_filter: String = "info,openraft=warn".to_owned(),
+        log_filter: String = "info,openraft=error".to_owned(),
         /// How log lines on standard error look.
         log_format: LogFormat = LogFormat::Text,
     }
@@ -218,11 +218,11 @@ sections! {
         client_token_bytes_max: ByteSize = ByteSize(64),
         /// Longest key in a document.
         key_bytes_max: ByteSize = ByteSize::kib(1),
-        /// Devices that may have a live twin, per shard; the least recently used stop first.
+        /// Devices that may have a live twin on this node; the least recently used stop first.
         twins_max: u32 = 50_000,
-        /// Documents that live twins keep in memory, per shard. Over it they are read from the
+        /// Documents that live twins keep in memory on this node. Over it they are read from the
         /// state store.
-        twins_bytes_max: ByteSize = ByteSize::mib(64),
+        twins_bytes_max: ByteSize = ByteSize::mib(192),
         /// How long a twin lives without work.
         twin_idle: Duration = Duration::from_secs(60),
         /// Commands waiting or in flight, per shard; more are refused as OVERLOADED.

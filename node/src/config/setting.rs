@@ -80,7 +80,7 @@ impl fmt::Display for ByteSize {
             ("MiB", 1 << 20),
             ("KiB", 1 << 10),
         ] {
-            if self.0 >= factor && self.0 % factor == 0 {
+            if self.0 >= factor && self.0.is_multiple_of(factor) {
                 return write!(f, "{}{unit}", self.0 / factor);
             }
         }
@@ -160,7 +160,10 @@ fn show_duration(duration: Duration) -> String {
         ("s", 1_000),
     ] {
         // A day and a minute read worse than 24h and 60s.
-        if ms >= factor && ms % factor == 0 && (ms / factor > 1 || matches!(unit, "h" | "s")) {
+        if ms >= factor
+            && ms.is_multiple_of(factor)
+            && (ms / factor > 1 || matches!(unit, "h" | "s"))
+        {
             return format!("{}{unit}", ms / factor);
         }
     }

@@ -10,14 +10,29 @@ use super::*;
 fn samples() -> Vec<Error> {
     vec![
         Error::invalid("key.device_id", "must not be empty"),
-        Error::InvalidJson { field: "desired_json".into(), reason: "not JSON".into() },
-        Error::InvalidNode { field: "desired_json".into(), reason: "an array holds null".into() },
-        Error::TooDeep { field: "state".into(), max: 8 },
+        Error::InvalidJson {
+            field: "desired_json".into(),
+            reason: "not JSON".into(),
+        },
+        Error::InvalidNode {
+            field: "desired_json".into(),
+            reason: "an array holds null".into(),
+        },
+        Error::TooDeep {
+            field: "state".into(),
+            max: 8,
+        },
         Error::NotFound,
         Error::VersionConflict { current: 7 },
-        Error::ConditionFailed { condition: "path condition 0 does not hold".into() },
+        Error::ConditionFailed {
+            condition: "path condition 0 does not hold".into(),
+        },
         Error::RequestIdReused,
-        Error::TooLarge { what: "document", bytes: 9000, max: 8192 },
+        Error::TooLarge {
+            what: "document",
+            bytes: 9000,
+            max: 8192,
+        },
         Error::TooManyShadows { max: 64 },
         Error::Overloaded,
         Error::Unavailable("no leader"),
@@ -55,7 +70,10 @@ fn errors_document_agrees_with_the_table() {
         .filter(|line| line.starts_with("| `"))
         .map(|line| line.trim_matches('|').split('|').map(str::trim).collect())
         .collect();
-    let names: Vec<_> = documented.iter().map(|row| row[0].trim_matches('`')).collect();
+    let names: Vec<_> = documented
+        .iter()
+        .map(|row| row[0].trim_matches('`'))
+        .collect();
     let expected: Vec<_> = Reason::ALL.iter().map(|reason| reason.row().name).collect();
     assert_eq!(names, expected, "reasons in the order of the enum");
     for (row, reason) in documented.iter().zip(Reason::ALL) {
@@ -69,12 +87,21 @@ fn errors_document_agrees_with_the_table() {
             text
         });
         assert_eq!(row[1], code, "gRPC code of {}", wanted.name);
-        assert_eq!(row[2], format!("{} {}", wanted.http, wanted.exception), "{}", wanted.name);
+        assert_eq!(
+            row[2],
+            format!("{} {}", wanted.http, wanted.exception),
+            "{}",
+            wanted.name
+        );
         let applied = match wanted.applied {
             Applied::No => "no",
             Applied::Maybe => "maybe",
         };
-        assert_eq!(row[3], applied, "whether {} may have been applied", wanted.name);
+        assert_eq!(
+            row[3], applied,
+            "whether {} may have been applied",
+            wanted.name
+        );
     }
 }
 
@@ -87,7 +114,10 @@ fn statuses_carry_their_details() {
         let details = status.get_error_details();
         let info = details.error_info().unwrap();
         assert_eq!(status.code(), row.grpc);
-        assert_eq!((info.reason.as_str(), info.domain.as_str()), (row.name, "antumbra"));
+        assert_eq!(
+            (info.reason.as_str(), info.domain.as_str()),
+            (row.name, "antumbra")
+        );
         let is_field = matches!(
             error,
             Error::Invalid { .. }
@@ -122,27 +152,57 @@ fn failures_keep_their_certainty() {
 
 #[test]
 fn rejections_have_their_reason() {
-    let condition = FailedCondition::SectionVersion { section: Section::Desired, current: 3 };
+    let condition = FailedCondition::SectionVersion {
+        section: Section::Desired,
+        current: 3,
+    };
     for (rejection, reason) in [
-        (Rejection::VersionConflict { current: 3 }, Reason::VersionConflict),
-        (Rejection::ConditionFailed { condition }, Reason::ConditionFailed),
+        (
+            Rejection::VersionConflict { current: 3 },
+            Reason::VersionConflict,
+        ),
+        (
+            Rejection::ConditionFailed { condition },
+            Reason::ConditionFailed,
+        ),
         (Rejection::NotFound, Reason::NotFound),
-        (Rejection::DocumentTooLarge { bytes: 9, max: 8 }, Reason::TooLarge),
+        (
+            Rejection::DocumentTooLarge { bytes: 9, max: 8 },
+            Reason::TooLarge,
+        ),
         (Rejection::TooDeep { max: 8 }, Reason::TooDeep),
         (Rejection::KeyTooLong { max: 8 }, Reason::InvalidNode),
-        (Rejection::SectionNotObject { section: Section::Desired }, Reason::InvalidArgument),
+        (
+            Rejection::SectionNotObject {
+                section: Section::Desired,
+            },
+            Reason::InvalidArgument,
+        ),
         (Rejection::ArrayNull, Reason::InvalidNode),
         (Rejection::TooManyShadows { max: 8 }, Reason::TooManyShadows),
-        (Rejection::ClientTokenTooLong { max: 8 }, Reason::InvalidArgument),
+        (
+            Rejection::ClientTokenTooLong { max: 8 },
+            Reason::InvalidArgument,
+        ),
         (Rejection::BatchSize { max: 8 }, Reason::InvalidArgument),
-        (Rejection::TooManyConditions { max: 8 }, Reason::InvalidArgument),
+        (
+            Rejection::TooManyConditions { max: 8 },
+            Reason::InvalidArgument,
+        ),
         (Rejection::RequestIdReused, Reason::RequestIdReused),
         (Rejection::RequestForgotten, Reason::OutcomeUnknown),
         (Rejection::UnknownRules { rules: 9 }, Reason::Unavailable),
         (Rejection::Undecodable, Reason::Internal),
     ] {
-        assert_eq!(Error::from(rejection.clone()).reason(), reason, "{rejection:?}");
-        let item = Rejection::Item { index: 1, rejection: Box::new(rejection) };
+        assert_eq!(
+            Error::from(rejection.clone()).reason(),
+            reason,
+            "{rejection:?}"
+        );
+        let item = Rejection::Item {
+            index: 1,
+            rejection: Box::new(rejection),
+        };
         assert_eq!(Error::from(item).reason(), reason);
     }
 }

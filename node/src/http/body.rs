@@ -36,7 +36,9 @@ async fn collect(mut body: Body, bytes_max: u64) -> Result<Bytes, Error> {
     let mut seen = 0;
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|_| Error::invalid("body", "The body could not be read"))?;
-        let Ok(data) = frame.into_data() else { continue };
+        let Ok(data) = frame.into_data() else {
+            continue;
+        };
         seen += data.len() as u64;
         if seen > DISCARD_BYTES_MAX.max(bytes_max) {
             break;
@@ -47,11 +49,19 @@ async fn collect(mut body: Body, bytes_max: u64) -> Result<Bytes, Error> {
             kept.extend_from_slice(&data);
         }
     }
-    if seen > bytes_max { Err(too_large(seen, bytes_max)) } else { Ok(kept.freeze()) }
+    if seen > bytes_max {
+        Err(too_large(seen, bytes_max))
+    } else {
+        Ok(kept.freeze())
+    }
 }
 
 fn too_large(bytes: u64, max: u64) -> Error {
-    Error::TooLarge { what: "request body", bytes, max }
+    Error::TooLarge {
+        what: "request body",
+        bytes,
+        max,
+    }
 }
 
 fn announced(headers: &HeaderMap) -> Option<u64> {
@@ -65,11 +75,17 @@ fn check_encoding(headers: &HeaderMap) -> Result<(), Error> {
             return Err(Error::UnsupportedEncoding);
         }
     }
-    let Some(content_type) = headers.get(CONTENT_TYPE) else { return Ok(()) };
-    let content_type = content_type.to_str().map_err(|_| Error::UnsupportedEncoding)?;
+    let Some(content_type) = headers.get(CONTENT_TYPE) else {
+        return Ok(());
+    };
+    let content_type = content_type
+        .to_str()
+        .map_err(|_| Error::UnsupportedEncoding)?;
     let charset = content_type.split(';').skip(1).find_map(|parameter| {
         let (name, value) = parameter.split_once('=')?;
-        name.trim().eq_ignore_ascii_case("charset").then(|| value.trim().trim_matches('"'))
+        name.trim()
+            .eq_ignore_ascii_case("charset")
+            .then(|| value.trim().trim_matches('"'))
     });
     match charset {
         None => Ok(()),

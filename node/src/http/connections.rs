@@ -93,8 +93,13 @@ pub async fn serve(
             debug!("too many connections, close the new one");
             continue;
         };
-        let connection =
-            connection(stream, router.clone(), builder.clone(), settings.protocol, shutdown.clone());
+        let connection = connection(
+            stream,
+            router.clone(),
+            builder.clone(),
+            settings.protocol,
+            shutdown.clone(),
+        );
         let abort = abort.clone();
         connections.spawn(async move {
             tokio::select! {

@@ -120,7 +120,10 @@ async fn around(State(door): State<Door>, mut request: Request, next: Next) -> R
 
 /// The name of what is asked for, from a closed list.
 fn operation(request: &Request) -> &'static str {
-    let path = request.extensions().get::<MatchedPath>().map_or("", MatchedPath::as_str);
+    let path = request
+        .extensions()
+        .get::<MatchedPath>()
+        .map_or("", MatchedPath::as_str);
     match (path, request.method().as_str()) {
         (iotdata::SHADOW_PATH, "GET" | "HEAD") => "GetThingShadow",
         (iotdata::SHADOW_PATH, "POST") => "UpdateThingShadow",

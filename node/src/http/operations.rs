@@ -8,7 +8,10 @@ use super::{Door, reply};
 
 /// `/`: where to go from here.
 pub(super) async fn index(State(door): State<Door>, headers: HeaderMap) -> Response<Body> {
-    let http = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or("this port");
+    let http = headers
+        .get(header::HOST)
+        .and_then(|host| host.to_str().ok())
+        .unwrap_or("this port");
     // The host is what the caller sent: keep only what a host name can hold.
     let http: String = http
         .chars()

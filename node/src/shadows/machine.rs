@@ -114,7 +114,7 @@ fn write_record(tx: &mut WriteTx<'_>, shard: ShardId, change: &Change) -> u64 {
     let key = keys::feed(shard, change.position);
     let record = FeedRecord::from(change).encode();
     let bytes = key.as_bytes().len() + record.len();
-    tx.put(key, record.into());
+    tx.put(key, record);
     bytes as u64
 }
 

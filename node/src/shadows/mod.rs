@@ -9,6 +9,7 @@
 mod account;
 mod context;
 mod cursor;
+mod events;
 mod keys;
 mod list;
 mod machine;
@@ -39,18 +40,18 @@ use tokio_util::sync::CancellationToken;
 
 use crate::error::Error;
 
+pub use events::{
+    ResetReason, WatchChange, WatchEvent, WatchMessage, WatchRequest, WatchSelection, WatchStream,
+};
 pub use list::{DevicePage, ListRequest, ShadowPage, ShadowSummary};
 pub use machine::ShadowMachine;
 pub use port::Port;
 pub use read::{Consistency, Read, ReadOptions};
 pub use route::{Place, SHARDS_MAX, ShardMap};
-pub use watch::{
-    ResetReason, WatchChange, WatchEvent, WatchMessage, WatchRequest, WatchSelection, WatchStream,
-};
 
 pub(crate) use context::ShardContext;
-pub(crate) use metrics::describe as describe_metrics;
 pub(crate) use cursor::ClusterMark;
+pub(crate) use metrics::describe as describe_metrics;
 pub(crate) use port::Faults;
 pub(crate) use relay::{Relay, RelayLimits};
 pub(crate) use trim::{TrimLimits, Trimmer};

@@ -5,8 +5,8 @@ use tokio::sync::mpsc;
 
 use crate::error::Error;
 
+use super::events::{WatchEvent, WatchMessage};
 use super::metrics;
-use super::watch::{WatchEvent, WatchMessage};
 
 /// Events in one batch.
 const BATCH_EVENTS_MAX: usize = 64;
@@ -69,6 +69,11 @@ impl Outbox {
     pub(crate) async fn fail(&mut self, error: Error) -> Result<(), Gone> {
         self.batch.push(Err(error));
         self.flush().await
+    }
+
+    /// Whether the reader has dropped its end.
+    pub(crate) fn is_gone(&self) -> bool {
+        self.sender.is_closed()
     }
 
     /// Resolves when the reader has dropped its end.

@@ -7,23 +7,23 @@ use std::time::{Duration, Instant};
 
 /// How one run of the program ended.
 #[derive(Debug)]
-pub struct Run {
-    pub code: i32,
-    pub stdout: String,
-    pub stderr: String,
+pub(crate) struct Run {
+    pub(crate) code: i32,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
 }
 
 impl Run {
     /// Standard output of a run that must have succeeded.
     #[track_caller]
-    pub fn success(self) -> String {
+    pub(crate) fn success(self) -> String {
         assert_eq!(self.code, 0, "{self:#?}");
         self.stdout
     }
 
     /// The run, which must have ended with this code and a problem as *what / why / try this*.
     #[track_caller]
-    pub fn failure(self, code: i32) -> Run {
+    pub(crate) fn failure(self, code: i32) -> Run {
         assert_eq!(self.code, code, "{self:#?}");
         assert!(self.stderr.contains("error: "), "{self:#?}");
         assert!(
@@ -35,19 +35,19 @@ impl Run {
 }
 
 /// A command line with a clean environment.
-pub fn command(arguments: &[&str]) -> Command {
+pub(crate) fn command(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_antumbra"));
     command.env_clear().args(arguments).stdin(Stdio::null());
     command
 }
 
 /// Runs it to its end.
-pub fn run(arguments: &[&str]) -> Run {
+pub(crate) fn run(arguments: &[&str]) -> Run {
     finish(command(arguments))
 }
 
 /// Runs a prepared command to its end.
-pub fn finish(mut command: Command) -> Run {
+pub(crate) fn finish(mut command: Command) -> Run {
     let output = command.output().unwrap();
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
     Run {
@@ -58,17 +58,17 @@ pub fn finish(mut command: Command) -> Run {
 }
 
 /// A running `antumbra dev` on ports that the system chose; killed when dropped.
-pub struct Dev {
+pub(crate) struct Dev {
     child: Child,
     /// What it printed before `ready`.
-    pub banner: String,
+    pub(crate) banner: String,
     /// URL of the gRPC door.
-    pub endpoint: String,
+    pub(crate) endpoint: String,
 }
 
 impl Dev {
     /// Starts a node over `data_dir` and waits until it serves.
-    pub fn start(data_dir: &Path, arguments: &[&str], environment: &[(&str, &str)]) -> Dev {
+    pub(crate) fn start(data_dir: &Path, arguments: &[&str], environment: &[(&str, &str)]) -> Dev {
         let mut command = command(&["dev", "--base-port", "0", "--data-dir"]);
         command
             .arg(data_dir)
@@ -100,19 +100,19 @@ impl Dev {
     }
 
     /// Runs a client command against this node.
-    pub fn client(&self, arguments: &[&str]) -> Run {
+    pub(crate) fn client(&self, arguments: &[&str]) -> Run {
         finish(self.client_command(arguments))
     }
 
     /// A client command against this node.
-    pub fn client_command(&self, arguments: &[&str]) -> Command {
+    pub(crate) fn client_command(&self, arguments: &[&str]) -> Command {
         let mut command = command(arguments);
         command.env("ANTUMBRA_ENDPOINT", &self.endpoint);
         command
     }
 
     /// Runs a client command with this text on its standard input.
-    pub fn client_with_input(&self, arguments: &[&str], input: &str) -> Run {
+    pub(crate) fn client_with_input(&self, arguments: &[&str], input: &str) -> Run {
         let mut command = self.client_command(arguments);
         command
             .stdin(Stdio::piped())
@@ -134,7 +134,7 @@ impl Dev {
     }
 
     /// Asks it to stop and gives its exit code.
-    pub fn stop(mut self) -> Option<i32> {
+    pub(crate) fn stop(mut self) -> Option<i32> {
         let pid = self.child.id().to_string();
         assert!(
             Command::new("kill")

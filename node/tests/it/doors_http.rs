@@ -10,6 +10,9 @@ use crate::doors_support::{Site, patiently, raw, read_reply};
 
 const PUMP: &str = "/things/pump/shadow";
 
+/// Status, exception type and message.
+type Failure = (u16, &'static str, &'static str);
+
 /// The four operations with the shapes that AWS clients read.
 #[tokio::test]
 async fn aws_operations_have_their_shapes() {
@@ -21,7 +24,10 @@ async fn aws_operations_have_their_shapes() {
     assert_eq!(updated.headers["x-amzn-requestid"].len(), 36);
     let reply = updated.json();
     let time = reply["timestamp"].as_u64().unwrap();
-    assert!((1_700_000_000..20_000_000_000).contains(&time), "seconds: {time}");
+    assert!(
+        (1_700_000_000..20_000_000_000).contains(&time),
+        "seconds: {time}"
+    );
     assert_eq!(
         reply,
         json!({
@@ -36,13 +42,19 @@ async fn aws_operations_have_their_shapes() {
 
     let read = site.shadow("pump").await;
     assert_eq!(read["state"]["delta"], json!({"on": true}));
-    assert_eq!((read["version"].as_u64(), read.get("clientToken")), (Some(1), None));
+    assert_eq!(
+        (read["version"].as_u64(), read.get("clientToken")),
+        (Some(1), None)
+    );
 
     let deleted = site.send("DELETE", PUMP, b"").await.json();
     assert_eq!(deleted["version"], 1);
     assert!(deleted["timestamp"].is_u64());
     let again = site.send("POST", PUMP, br#"{"state":{}}"#).await.json();
-    assert_eq!((again["version"].as_u64(), &again["state"]), (Some(3), &json!({})));
+    assert_eq!(
+        (again["version"].as_u64(), &again["state"]),
+        (Some(3), &json!({}))
+    );
     site.close().await;
 }
 
@@ -55,18 +67,33 @@ async fn aws_errors_have_status_class_and_text() {
     site.send("POST", PUMP, br#"{"state":{}}"#).await;
     let long = format!("/things/{}/shadow", "x".repeat(129));
     let long_name = format!("{PUMP}?name={}", "x".repeat(65));
-    let table: &[(&str, &str, &[u8], (u16, &str, &str))] = &[
-        ("GET", "/things/none/shadow", b"", (404, missing, "No shadow exists with name: 'none'")),
+    let table: &[(&str, &str, &[u8], Failure)] = &[
+        (
+            "GET",
+            "/things/none/shadow",
+            b"",
+            (404, missing, "No shadow exists with name: 'none'"),
+        ),
         (
             "GET",
             "/things/none/shadow?name=cfg",
             b"",
             (404, missing, "No shadow exists with name: 'none~cfg'"),
         ),
-        ("DELETE", "/things/none/shadow", b"", (404, missing, "No shadow exists with name: 'none'")),
+        (
+            "DELETE",
+            "/things/none/shadow",
+            b"",
+            (404, missing, "No shadow exists with name: 'none'"),
+        ),
         ("POST", PUMP, b"{", (400, invalid, "Invalid JSON")),
         ("POST", PUMP, b"", (400, invalid, "Invalid JSON")),
-        ("POST", PUMP, b"{}", (400, invalid, "Missing required node: state")),
+        (
+            "POST",
+            PUMP,
+            b"{}",
+            (400, invalid, "Missing required node: state"),
+        ),
         (
             "POST",
             PUMP,
@@ -74,22 +101,74 @@ async fn aws_errors_have_status_class_and_text() {
             (409, "ConflictException", "Version conflict"),
         ),
         ("GET", &long, b"", (400, invalid, "Invalid thing name")),
-        ("GET", "/things/a%2Fb/shadow", b"", (400, invalid, "Invalid thing name")),
-        ("GET", "/things/a%00b/shadow", b"", (400, invalid, "Invalid thing name")),
-        ("GET", "/things/%C3%A9/shadow", b"", (400, invalid, "Invalid thing name")),
-        ("GET", "/things/%ff/shadow", b"", (400, invalid, "Invalid thing name")),
-        ("GET", &long_name, b"", (400, invalid, "Invalid shadow name")),
-        ("GET", "/things/pump/shadow?name=", b"", (400, invalid, "Invalid shadow name")),
-        ("GET", "/things/pump/shadow?name=a/b", b"", (400, invalid, "Invalid shadow name")),
-        ("GET", "/things//shadow", b"", (404, missing, "Not found")),
+        (
+            "GET",
+            "/things/a%2Fb/shadow",
+            b"",
+            (400, invalid, "Invalid thing name"),
+        ),
+        (
+            "GET",
+            "/things/a%00b/shadow",
+            b"",
+            (400, invalid, "Invalid thing name"),
+        ),
+        (
+            "GET",
+            "/things/%C3%A9/shadow",
+            b"",
+            (400, invalid, "Invalid thing name"),
+        ),
+        (
+            "GET",
+            "/things/%ff/shadow",
+            b"",
+            (400, invalid, "Invalid thing name"),
+        ),
+        (
+            "GET",
+            &long_name,
+            b"",
+            (400, invalid, "Invalid shadow name"),
+        ),
+        (
+            "GET",
+            "/things/pump/shadow?name=",
+            b"",
+            (400, invalid, "Invalid shadow name"),
+        ),
+        (
+            "GET",
+            "/things/pump/shadow?name=a/b",
+            b"",
+            (400, invalid, "Invalid shadow name"),
+        ),
+        (
+            "GET",
+            "/things//shadow",
+            b"",
+            (400, invalid, "Invalid thing name"),
+        ),
         ("GET", "/nothing", b"", (404, missing, "Not found")),
-        ("PUT", PUMP, b"", (405, "MethodNotAllowedException", "Method not allowed")),
+        (
+            "PUT",
+            PUMP,
+            b"",
+            (405, "MethodNotAllowedException", "Method not allowed"),
+        ),
     ];
     for (method, path, body, expected) in table {
         let reply = site.send(method, path, body).await;
         let (status, exception, message) = reply.failure();
-        assert_eq!((status, &*exception, &*message), *expected, "{method} {path}");
-        assert!(reply.json().get("code").is_none(), "the SDK would take it for the class");
+        assert_eq!(
+            (status, &*exception, &*message),
+            *expected,
+            "{method} {path}"
+        );
+        assert!(
+            reply.json().get("code").is_none(),
+            "the SDK would take it for the class"
+        );
         assert_eq!(reply.headers["x-amzn-requestid"].len(), 36);
     }
     site.close().await;
@@ -101,9 +180,14 @@ async fn names_are_decoded_and_signatures_ignored() {
     let site = Site::open().await;
     let signed = "authorization: AWS4-HMAC-SHA256 Credential=x, Signature=y\r\n";
     let path = "/things/pump%3Anorth/shadow?name=%24cfg";
-    let updated = site.send_with("POST", path, signed, br#"{"state":{"desired":{"a":1}}}"#).await;
+    let updated = site
+        .send_with("POST", path, signed, br#"{"state":{"desired":{"a":1}}}"#)
+        .await;
     assert_eq!(updated.status, 200, "{updated:?}");
-    let read = site.send("GET", "/things/pump:north/shadow?name=$cfg", b"").await.json();
+    let read = site
+        .send("GET", "/things/pump:north/shadow?name=$cfg", b"")
+        .await
+        .json();
     assert_eq!(read["state"]["desired"], json!({"a": 1}));
     site.close().await;
 }
@@ -120,7 +204,10 @@ async fn sdk_retries_apply_once_and_client_tokens_never_dedupe() {
         assert_eq!(reply["version"], 1);
     }
     for version in 2..12 {
-        assert_eq!(site.send("POST", PUMP, body).await.json()["version"], version);
+        assert_eq!(
+            site.send("POST", PUMP, body).await.json()["version"],
+            version
+        );
     }
     site.close().await;
 }
@@ -131,11 +218,18 @@ async fn named_shadows_are_listed_in_pages() {
     site.send("POST", PUMP, br#"{"state":{}}"#).await;
     for name in ["a", "b", "c", "d", "e"] {
         let path = format!("{PUMP}?name={name}");
-        assert_eq!(site.send("POST", &path, br#"{"state":{}}"#).await.status, 200);
+        assert_eq!(
+            site.send("POST", &path, br#"{"state":{}}"#).await.status,
+            200
+        );
     }
     let list = "/api/things/shadow/ListNamedShadowsForThing/pump";
     let all = site.send("GET", list, b"").await.json();
-    assert_eq!(all["results"], json!(["a", "b", "c", "d", "e"]), "the classic one is not listed");
+    assert_eq!(
+        all["results"],
+        json!(["a", "b", "c", "d", "e"]),
+        "the classic one is not listed"
+    );
     assert!(all.get("nextToken").is_none() && all["timestamp"].is_u64());
 
     let mut seen = Vec::new();
@@ -159,11 +253,18 @@ async fn named_shadows_are_listed_in_pages() {
         ("nextToken=garbage", "Invalid nextToken"),
     ] {
         let reply = site.send("GET", &format!("{list}?{query}"), b"").await;
-        let expected = (400, "InvalidRequestException".to_owned(), message.to_owned());
+        let expected = (
+            400,
+            "InvalidRequestException".to_owned(),
+            message.to_owned(),
+        );
         assert_eq!(reply.failure(), expected, "{query}");
     }
     let unknown = "/api/things/shadow/ListNamedShadowsForThing/none";
-    assert_eq!(site.send("GET", unknown, b"").await.json()["results"], json!([]));
+    assert_eq!(
+        site.send("GET", unknown, b"").await.json()["results"],
+        json!([])
+    );
     site.close().await;
 }
 
@@ -171,12 +272,15 @@ async fn named_shadows_are_listed_in_pages() {
 #[tokio::test]
 async fn bad_bodies_are_refused_and_change_nothing() {
     let site = Site::open().await;
-    site.send("POST", PUMP, br#"{"state":{"desired":{"a":1}}}"#).await;
+    site.send("POST", PUMP, br#"{"state":{"desired":{"a":1}}}"#)
+        .await;
     let before = site.shadow("pump").await;
 
     let deep = format!("{{\"state\":{{\"desired\":{}", "{\"a\":".repeat(100_000)).into_bytes();
     let number = format!("{{\"state\":{{\"desired\":{{\"a\":{}}}}}}}", "9".repeat(65)).into_bytes();
-    let large = json!({"state": {"desired": {"a": "x".repeat(9000)}}}).to_string().into_bytes();
+    let large = json!({"state": {"desired": {"a": "x".repeat(9000)}}})
+        .to_string()
+        .into_bytes();
     let table: &[(&str, &[u8], u16, &str, &str)] = &[
         ("not JSON", b"][", 400, "INVALID_JSON", "Invalid JSON"),
         (
@@ -225,7 +329,11 @@ async fn bad_bodies_are_refused_and_change_nothing() {
     ];
     for (what, body, status, reason, message) in table {
         let reply = site.send("POST", PUMP, body).await;
-        assert_eq!((reply.status, &*reply.failure().2), (*status, *message), "{what}");
+        assert_eq!(
+            (reply.status, &*reply.failure().2),
+            (*status, *message),
+            "{what}"
+        );
         assert_eq!(reply.reason(), *reason, "{what}");
     }
     for headers in [
@@ -233,8 +341,14 @@ async fn bad_bodies_are_refused_and_change_nothing() {
         "content-type: application/json; charset=utf-16\r\n",
         "content-type: application/json; charset=\"latin1\"\r\n",
     ] {
-        let reply = site.send_with("POST", PUMP, headers, b"{\"state\":{}}").await;
-        assert_eq!(reply.failure().1, "UnsupportedDocumentEncodingException", "{headers}");
+        let reply = site
+            .send_with("POST", PUMP, headers, b"{\"state\":{}}")
+            .await;
+        assert_eq!(
+            reply.failure().1,
+            "UnsupportedDocumentEncodingException",
+            "{headers}"
+        );
     }
     let mut after = site.shadow("pump").await;
     after["timestamp"] = before["timestamp"].clone();
@@ -257,7 +371,10 @@ async fn oversize_bodies_are_refused_early() {
     };
 
     // A gibibyte is announced: the answer comes although nothing of it was sent.
-    let head = format!("POST {PUMP} HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n\r\n", 1 << 30);
+    let head = format!(
+        "POST {PUMP} HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n\r\n",
+        1 << 30
+    );
     let reply = raw(site.http(), head.as_bytes()).await;
     too_large(reply.status, &reply.failure().1);
 
@@ -314,7 +431,11 @@ async fn operators_see_health_metrics_and_the_doors() {
     }
     site.send("POST", PUMP, br#"{"state":{}}"#).await;
     let metrics = site.send("GET", "/metrics", b"").await;
-    assert!(metrics.body.contains("antumbra_requests_total"), "{}", metrics.body);
+    assert!(
+        metrics.body.contains("antumbra_requests_total"),
+        "{}",
+        metrics.body
+    );
     let index = site.send("GET", "/", b"").await.body;
     let grpc = site.node.addresses().grpc.to_string();
     for part in [&*grpc, "/things/{thing}/shadow", "/readyz", "/metrics"] {

@@ -2,12 +2,19 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
+use antumbra::api;
 use antumbra::boot::Node;
 use antumbra::config::Config;
+use antumbra::shadows::Caller;
 use antumbra_proto::v1;
 use antumbra_proto::v1::shadows_client::ShadowsClient;
+use antumbra_shadow::Limits;
+use axum::body::Body;
+use axum::http::Request;
+use prost::Message;
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -16,6 +23,7 @@ use tokio::time::timeout;
 use tonic::transport::Channel;
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
+use tower::ServiceExt;
 
 use crate::shadows_support::{PATIENCE, config, start};
 
@@ -37,11 +45,19 @@ impl Site {
         adjust(&mut config);
         let node = start(&config).await;
         let grpc = ShadowsClient::connect(format!("http://{}", node.addresses().grpc));
-        Site { grpc: grpc.await.unwrap(), node, _directory: directory }
+        Site {
+            grpc: grpc.await.unwrap(),
+            node,
+            _directory: directory,
+        }
     }
 
     pub async fn close(self) {
-        let Site { node, grpc, _directory } = self;
+        let Site {
+            node,
+            grpc,
+            _directory,
+        } = self;
         drop(grpc);
         node.shutdown().await.unwrap();
     }
@@ -67,7 +83,9 @@ impl Site {
 
     /// What GetThingShadow says.
     pub async fn shadow(&self, thing: &str) -> Value {
-        self.send("GET", &format!("/things/{thing}/shadow"), b"").await.json()
+        self.send("GET", &format!("/things/{thing}/shadow"), b"")
+            .await
+            .json()
     }
 }
 
@@ -86,13 +104,23 @@ impl Reply {
 
     /// Status, exception type and message, as an AWS client sees them.
     pub fn failure(&self) -> (u16, String, String) {
-        let exception = self.headers.get("x-amzn-errortype").cloned().unwrap_or_default();
-        let message = self.json()["message"].as_str().unwrap_or_default().to_owned();
+        let exception = self
+            .headers
+            .get("x-amzn-errortype")
+            .cloned()
+            .unwrap_or_default();
+        let message = self.json()["message"]
+            .as_str()
+            .unwrap_or_default()
+            .to_owned();
         (self.status, exception, message)
     }
 
     pub fn reason(&self) -> String {
-        self.json()["reason"].as_str().unwrap_or_default().to_owned()
+        self.json()["reason"]
+            .as_str()
+            .unwrap_or_default()
+            .to_owned()
     }
 }
 
@@ -117,20 +145,33 @@ pub async fn read_reply(stream: &mut TcpStream) -> Reply {
     };
     timeout(PATIENCE, read).await.unwrap();
     let text = String::from_utf8(bytes).unwrap();
-    let (head, body) = text.split_once("\r\n\r\n").unwrap_or_else(|| panic!("no head: {text:?}"));
+    let (head, body) = text
+        .split_once("\r\n\r\n")
+        .unwrap_or_else(|| panic!("no head: {text:?}"));
     let mut lines = head.lines();
-    let status = lines.next().unwrap().split(' ').nth(1).unwrap().parse().unwrap();
+    let status = lines
+        .next()
+        .unwrap()
+        .split(' ')
+        .nth(1)
+        .unwrap()
+        .parse()
+        .unwrap();
     let headers = lines.filter_map(|line| line.split_once(':'));
     Reply {
         status,
-        headers: headers.map(|(k, v)| (k.to_lowercase(), v.trim().to_owned())).collect(),
+        headers: headers
+            .map(|(k, v)| (k.to_lowercase(), v.trim().to_owned()))
+            .collect(),
         body: body.to_owned(),
     }
 }
 
 fn is_whole(bytes: &[u8]) -> bool {
     let text = String::from_utf8_lossy(bytes);
-    let Some((head, body)) = text.split_once("\r\n\r\n") else { return false };
+    let Some((head, body)) = text.split_once("\r\n\r\n") else {
+        return false;
+    };
     let length = head
         .lines()
         .filter_map(|line| line.split_once(':'))
@@ -158,13 +199,18 @@ pub fn desired(device: &str, json: &str) -> v1::UpdateShadowRequest {
 
 /// A read of the classic shadow.
 pub fn get(device: &str) -> v1::GetShadowRequest {
-    v1::GetShadowRequest { key: key(device, ""), ..Default::default() }
+    v1::GetShadowRequest {
+        key: key(device, ""),
+        ..Default::default()
+    }
 }
 
 /// The reason in a status.
 pub fn reason(status: &Status) -> String {
     let details = status.get_error_details();
-    let info = details.error_info().unwrap_or_else(|| panic!("no ErrorInfo in {status:?}"));
+    let info = details
+        .error_info()
+        .unwrap_or_else(|| panic!("no ErrorInfo in {status:?}"));
     assert_eq!(info.domain, "antumbra");
     info.reason.clone()
 }
@@ -172,7 +218,9 @@ pub fn reason(status: &Status) -> String {
 /// Code, reason and the field that is wrong.
 pub fn refusal(status: &Status) -> (Code, String, String) {
     let details = status.get_error_details();
-    let field = details.bad_request().map(|bad| bad.field_violations[0].field.clone());
+    let field = details
+        .bad_request()
+        .map(|bad| bad.field_violations[0].field.clone());
     (status.code(), reason(status), field.unwrap_or_default())
 }
 
@@ -184,8 +232,39 @@ pub async fn patiently<T>(what: impl Future<Output = T>) -> T {
 /// A request whose deadline is this short.
 pub fn within<T>(limit: Duration, message: T) -> tonic::Request<T> {
     let mut request = tonic::Request::new(message);
-    let text = format!("{}u", limit.as_micros());
-    // Not `set_timeout`: that would also stop the client from waiting for the answer.
-    request.metadata_mut().insert("grpc-timeout", text.parse().unwrap());
+    request.set_timeout(limit);
     request
+}
+
+/// What the gRPC door needs to serve the shadows of a site.
+pub fn grpc_door(site: &Site, caller: Arc<Caller>) -> api::Door {
+    api::Door {
+        shadows: site.node.shadows().clone(),
+        caller,
+        limits: Limits::default(),
+        health: site.node.health().clone(),
+        default_deadline: Duration::from_secs(10),
+        message_bytes_max: 5 << 20,
+        stream_updates_max: 8,
+    }
+}
+
+/// What the server answers to a call with this `grpc-timeout`, without a client that stops waiting
+/// by itself at the same moment.
+pub async fn answer_within(
+    site: &Site,
+    limit: &str,
+    method: &str,
+    message: impl Message,
+) -> Status {
+    let message = message.encode_to_vec();
+    let length = u32::try_from(message.len()).unwrap().to_be_bytes();
+    let request = Request::post(format!("http://test/antumbra.v1.Shadows/{method}"))
+        .header("content-type", "application/grpc")
+        .header("grpc-timeout", limit)
+        .body(Body::from([&[0], length.as_slice(), &message].concat()))
+        .unwrap();
+    let router = api::router(grpc_door(site, Arc::new(Caller::anyone("test")))).unwrap();
+    let response = patiently(router.oneshot(request)).await.unwrap();
+    Status::from_header_map(response.headers()).expect("a refusal")
 }

@@ -94,7 +94,12 @@ pub(crate) async fn update(shadows: &Shadows, id: &str, json: &str) -> AcceptedI
     update_named(shadows, id, "", json).await
 }
 
-pub(crate) async fn update_named(shadows: &Shadows, id: &str, name: &str, json: &str) -> AcceptedItem {
+pub(crate) async fn update_named(
+    shadows: &Shadows,
+    id: &str,
+    name: &str,
+    json: &str,
+) -> AcceptedItem {
     let draft = draft(None, reported(name, json));
     let outcome = shadows
         .update(&caller(), &device(id), draft, deadline())
@@ -152,7 +157,11 @@ pub(crate) fn watch_prefix(shadows: &Shadows, prefix: &str, cursor: Option<Strin
     watch(shadows, WatchSelection::Prefix(prefix.to_owned()), cursor)
 }
 
-pub(crate) fn watch_devices(shadows: &Shadows, ids: &[&str], cursor: Option<String>) -> WatchStream {
+pub(crate) fn watch_devices(
+    shadows: &Shadows,
+    ids: &[&str],
+    cursor: Option<String>,
+) -> WatchStream {
     let ids = ids.iter().map(|id| DeviceId::parse(id).unwrap());
     watch(shadows, WatchSelection::Devices(ids.collect()), cursor)
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use antumbra::config::Shards;
 use antumbra::error::Error;
 use antumbra::shadows::{ResetReason, Shadows, WatchEvent};
 use tokio::time::{sleep, timeout};
@@ -231,14 +232,15 @@ async fn slow_reader_is_caught_up_from_the_feed() {
     let directory = tempfile::tempdir().unwrap();
     let mut config = config(directory.path());
     config.api.watch_events_max = 64;
+    config.cluster.shards = Shards::Count(1);
     let node = start(&config).await;
     let mut stream = watch_prefix(node.shadows(), "", None);
     assert_eq!(opening(&mut stream).await.0, []);
-    // More than the relay keeps: 40 x 60 changes of about 16 KiB each.
+    // More than the relay of the shard keeps: 40 x 80 changes of about 14 KiB each.
     let json = format!(r#"{{"a":"{}"}}"#, "x".repeat(7000));
-    write_all(node.shadows(), 40, 60, &json).await;
+    write_all(node.shadows(), 40, 80, &json).await;
     let mut versions: BTreeMap<String, u64> = BTreeMap::new();
-    for _ in 0..40 * 60 {
+    for _ in 0..40 * 80 {
         let ((device, _, version, _), _) = change(&mut stream).await;
         let last = versions.entry(device.clone()).or_default();
         assert_eq!(version, *last + 1, "next version of {device}");
@@ -254,6 +256,7 @@ async fn reader_slower_than_the_feed_is_reset() {
     let directory = tempfile::tempdir().unwrap();
     let mut config = config(directory.path());
     config.api.watch_events_max = 64;
+    config.cluster.shards = Shards::Count(1);
     config.storage.feed_retention = Duration::from_millis(100);
     let node = start(&config).await;
     let mut stream = watch_prefix(node.shadows(), "", None);
@@ -261,7 +264,7 @@ async fn reader_slower_than_the_feed_is_reset() {
     let json = format!(r#"{{"a":"{}"}}"#, "x".repeat(7000));
     let last = async {
         loop {
-            write_all(node.shadows(), 40, 60, &json).await;
+            write_all(node.shadows(), 40, 80, &json).await;
             sleep(Duration::from_millis(300)).await;
             write_all(node.shadows(), 40, 1, &json).await;
             let mut documents_follow = false;

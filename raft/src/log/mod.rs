@@ -199,3 +199,6 @@ fn load(store: &dyn LogStore, shard: ShardId, tail_bytes: usize) -> Result<Tail,
     }
     Ok(Tail::new(shard, tail_bytes, rows, start, entries))
 }
+
+#[cfg(test)]
+mod tests;

@@ -40,6 +40,8 @@ pub(super) struct RocksLog {
     sync: SyncMode,
     last_batch: AtomicU64,
     seal: Mutex<SealState>,
+    /// Background errors that RocksDB got over.
+    errors_seen: AtomicU64,
 }
 
 struct SealState {
@@ -68,6 +70,7 @@ impl RocksLog {
             path,
             sync: config.sync,
             seal: Mutex::new(SealState { seal, seen: (0, 0) }),
+            errors_seen: AtomicU64::new(0),
         };
         store.check_identity(config)?;
         let found = store.last_batch();
@@ -139,18 +142,23 @@ impl RocksLog {
         Ok(seen != self.seal.lock().seen)
     }
 
-    /// RocksDB meets errors of flushes and compactions on its own threads.
+    /// RocksDB meets errors of flushes and compactions on its own threads, and then fails writes with
+    /// them, unless it got over them. Writing the last number again tells which.
     fn check_background(&self) -> Result<(), Error> {
         let count = self
             .db
             .property_int_value("rocksdb.background-errors")
-            .map_err(|error| Error::from_log_store("ask for background errors", &error))?;
-        match count {
-            Some(count) if count > 0 => Err(Error::log_damaged(format!(
-                "RocksDB met {count} errors in the background; its LOG names them"
-            ))),
-            _ => Ok(()),
+            .map_err(|error| Error::from_log_store("ask for background errors", &error))?
+            .unwrap_or(0);
+        if self.errors_seen.swap(count, Ordering::AcqRel) == count {
+            return Ok(());
         }
+        let mut probe = WriteBatch::default();
+        probe.put(
+            keys::batch(),
+            codec::encode(Tag::BatchV1, &self.last_batch()),
+        );
+        self.write(probe)
     }
 }
 

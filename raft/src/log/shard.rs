@@ -45,6 +45,7 @@ impl ShardLog {
     }
 
     /// The last entry, or what was purged when there is none.
+    #[cfg(test)]
     pub(crate) fn last(&self) -> Option<LogId> {
         self.tail.bounds().1
     }

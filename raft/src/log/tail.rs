@@ -184,14 +184,23 @@ impl Tail {
     /// Cuts off what comes after `last`; gives the index from which the store must cut too.
     pub(super) fn truncate(&self, last: Option<LogId>) -> u64 {
         let mut state = self.state.lock();
-        let end = last.map_or(0, |id| id.index + 1).clamp(state.start, state.end);
+        let end = last
+            .map_or(0, |id| id.index + 1)
+            .clamp(state.start, state.end);
+        if end == state.end {
+            return end;
+        }
         while state.end > end {
             state.end -= 1;
             if let Some(entry) = state.entries.pop_back() {
                 state.bytes -= weight(&entry);
             }
         }
-        state.last = if end > state.start { last } else { state.purged };
+        state.last = if end > state.start {
+            last
+        } else {
+            state.purged
+        };
         state.durable_end = state.durable_end.min(end);
         state.truncations += 1;
         state.removals += 1;
@@ -202,7 +211,10 @@ impl Tail {
     /// which the store must remove, or `None` when there is nothing to do. Refused above the gate.
     pub(super) fn purge(&self, upto: LogId) -> Result<Option<u64>, Error> {
         let mut state = self.state.lock();
-        if state.purged.is_some_and(|purged| purged.index >= upto.index) {
+        if state
+            .purged
+            .is_some_and(|purged| purged.index >= upto.index)
+        {
             return Ok(None);
         }
         if state.purge_gate.is_none_or(|gate| upto.index > gate) {

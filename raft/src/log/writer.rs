@@ -22,7 +22,7 @@ use crate::failure::Failure;
 use crate::ids::ShardId;
 use crate::metrics::{record_batch, record_seal};
 
-use super::queue::{Completion, Queue, Request, Taken};
+use super::queue::{Completion, Place, Queue, Request, Taken};
 use super::store::{Action, Batch, Change, LogStore};
 use super::tail::Tail;
 
@@ -112,16 +112,16 @@ impl Writer {
             Ok(()) => {
                 self.written = batch.number;
                 record_batch(begun.elapsed(), &batch);
-                for (tail, completion) in completions {
-                    complete(&tail, completion);
+                for waiting in completions {
+                    complete(&waiting.tail, waiting.completion);
                 }
                 self.seal_if_busy()
             }
             Err(error) => {
                 // The node learns the reason before any shard acts on it.
                 let error = self.noted(error);
-                for (_, completion) in completions {
-                    fail(completion, &error);
+                for waiting in completions {
+                    fail(waiting.completion, &error);
                 }
                 Err(error)
             }
@@ -129,7 +129,7 @@ impl Writer {
     }
 
     /// The changes of a batch, in order, with the committed positions that ride along.
-    fn batch(&self, requests: Vec<Request>) -> (Vec<Change>, Vec<(Arc<Tail>, Completion)>) {
+    fn batch(&self, requests: Vec<Request>) -> (Vec<Change>, Vec<Waiting>) {
         let mut ends: BTreeMap<ShardId, (Arc<Tail>, u64)> = BTreeMap::new();
         let mut changes = Vec::with_capacity(requests.len() + 1);
         let mut completions = Vec::with_capacity(requests.len());
@@ -144,7 +144,11 @@ impl Writer {
                 end.1 = last.log_id.index + 1;
             }
             changes.push(request.change);
-            completions.push((request.tail, request.completion));
+            completions.push(Waiting {
+                tail: request.tail,
+                completion: request.completion,
+                _place: request.place,
+            });
         }
         for (shard, (tail, end)) in ends {
             if let Some(committed) = tail.take_committed(end) {
@@ -212,6 +216,14 @@ impl Writer {
         }
         self.store.close(self.written)
     }
+}
+
+/// A request whose change is being written. It keeps its place in the queue meanwhile: the bound holds
+/// for what is being written too.
+struct Waiting {
+    tail: Arc<Tail>,
+    completion: Completion,
+    _place: Place,
 }
 
 fn complete(tail: &Tail, completion: Completion) {

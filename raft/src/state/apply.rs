@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::{Stream, StreamExt};
-use openraft::type_config::alias::SnapshotOf;
 use openraft::storage::{ApplyResponder, EntryResponder, RaftStateMachine};
+use openraft::type_config::alias::SnapshotOf;
 use openraft::{OptionalSend, RaftSnapshotBuilder};
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
@@ -107,8 +107,7 @@ impl<M: Machine> ShardState<M> {
             Key::position(shard),
             PositionRow::encode(self.progress.replica, &position),
         );
-        self.progress
-            .advance(position, || self.store.commit(tx))?;
+        self.progress.advance(position, || self.store.commit(tx))?;
         let observed = AssertUnwindSafe(|| self.machine.applied(shard, index, changes));
         catch_unwind(observed).map_err(|_| Error::apply_panicked(shard, index))?;
         self.progress.publish();
@@ -129,9 +128,7 @@ impl<M: Machine> RaftStateMachine<TypeConfig> for ShardState<M> {
     type SnapshotData = SnapshotData;
     type SnapshotBuilder = Builder;
 
-    async fn applied_state(
-        &mut self,
-    ) -> Result<(Option<LogId>, StoredMembership), io::Error> {
+    async fn applied_state(&mut self) -> Result<(Option<LogId>, StoredMembership), io::Error> {
         let position = self.progress.position();
         Ok((position.applied, position.membership))
     }
@@ -173,8 +170,8 @@ impl<M: Machine> RaftStateMachine<TypeConfig> for ShardState<M> {
         let (store, progress) = (Arc::clone(&self.store), Arc::clone(&self.progress));
         let install = move || {
             let staged = data.into_staged();
-            let staged = staged
-                .or_else(|stream| install::stage(&store, &progress, &position, stream))?;
+            let staged =
+                staged.or_else(|stream| install::stage(&store, &progress, &position, stream))?;
             install::install(&store, &progress, &position, &staged)
         };
         let installed = tokio::task::spawn_blocking(install).await;
@@ -197,10 +194,12 @@ impl<M: Machine> RaftStateMachine<TypeConfig> for ShardState<M> {
         let (shard, range) = (self.progress.shard, self.progress.range);
         let opened = SnapshotData::open(Arc::clone(&self.store), shard, range).await;
         let opened = opened.map_err(|error| self.report(error))?;
-        Ok(opened.map(|(position, snapshot)| SnapshotOf::<TypeConfig, SnapshotData> {
-            meta: position.meta(),
-            snapshot,
-        }))
+        Ok(opened.map(
+            |(position, snapshot)| SnapshotOf::<TypeConfig, SnapshotData> {
+                meta: position.meta(),
+                snapshot,
+            },
+        ))
     }
 }
 

@@ -41,6 +41,13 @@ impl Flusher {
         self.shards.lock().remove(&shard);
     }
 
+    /// Whether anything is applied that is not flushed.
+    pub(crate) fn is_behind(&self) -> bool {
+        let shards = self.shards.lock();
+        let mut shards = shards.values();
+        shards.any(|progress| progress.flushed().applied < progress.position().applied)
+    }
+
     /// Flushes everything that is applied now. Concurrent calls run one after another. Dropping the
     /// future lets the flush itself go on, but its positions are not published.
     pub(crate) async fn flush(&self) -> Result<(), Error> {
@@ -53,7 +60,6 @@ impl Flusher {
             .map_err(|_| Error::Stopped)??;
         for (position, progress) in noted {
             self.publish(&progress, position);
-            progress.mark_fresh();
         }
         Ok(())
     }

@@ -140,7 +140,8 @@ fn check_head(head: Option<Chunk>, progress: &Progress, expected: &Position) -> 
     if shard != progress.shard || range != progress.range {
         return Err(refused("it is of another shard or range"));
     }
-    let position = Position::decode(&position).map_err(|_| refused("its position is unreadable"))?;
+    let position =
+        Position::decode(&position).map_err(|_| refused("its position is unreadable"))?;
     if position != *expected {
         return Err(refused("its position is not the announced one"));
     }

@@ -27,6 +27,7 @@ use rocksdb::{
 
 use crate::config::HostConfig;
 use crate::error::Error;
+use crate::failure::Failure;
 use crate::ids::{HashRange, ShardId};
 
 use cache::{Cache, Lookup};
@@ -84,12 +85,13 @@ pub(crate) struct StateStore {
     db: DB,
     cache: Cache,
     directory: PathBuf,
+    failure: Failure,
 }
 
 impl StateStore {
     /// Opens the store in `<directory>/state`. Creates it only when `create` is set; a store of another
     /// cluster or of a newer format is refused and left alone.
-    pub(crate) fn open(options: &StateOptions) -> Result<Arc<StateStore>, Error> {
+    pub(crate) fn open(options: &StateOptions, failure: Failure) -> Result<Arc<StateStore>, Error> {
         let path = options.directory.join("state");
         let exists = path.join("CURRENT").exists();
         if !exists && !options.create {
@@ -100,6 +102,7 @@ impl StateStore {
             db,
             cache: Cache::new(options.cache_bytes),
             directory: options.directory.clone(),
+            failure,
         };
         store.check_identity(options)?;
         Ok(Arc::new(store))
@@ -186,9 +189,15 @@ impl StateStore {
         &self.directory
     }
 
-    /// Sorts an error of RocksDB: damage, or the disk.
+    /// Sorts an error of RocksDB: damage, or the disk. Every read comes through here, so that damage
+    /// stops the node even when only a reader meets it.
     pub(crate) fn failed(&self, action: &'static str, error: rocksdb::Error) -> Error {
-        Error::from_state_store(action, &error)
+        let found = Error::from_state_store(action, &error);
+        if found.is_damage() {
+            self.failure
+                .stop_node(&Arc::new(Error::from_state_store(action, &error)));
+        }
+        found
     }
 
     fn read(&self, key: &Key) -> Result<Option<Bytes>, Error> {

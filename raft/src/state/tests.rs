@@ -16,6 +16,7 @@ use super::{
 };
 use crate::config::HostConfig;
 use crate::error::Error;
+use crate::failure::Failure;
 use crate::ids::{HashRange, ReplicaId, ShardId};
 use crate::types::{Membership, Node, StoredMembership, log_id};
 
@@ -32,7 +33,7 @@ fn options(directory: &Path) -> StateOptions {
 }
 
 fn open(directory: &Path) -> Arc<StateStore> {
-    StateStore::open(&options(directory)).unwrap()
+    StateStore::open(&options(directory), Failure::new()).unwrap()
 }
 
 fn position(index: u64) -> Position {
@@ -186,7 +187,10 @@ fn positions_round_trip_and_have_golden_bytes() {
     for position in [Position::default(), position(77)] {
         let row = PositionRow::encode(ReplicaId(5), &position);
         let decoded = PositionRow::decode(&row.into()).unwrap();
-        assert_eq!((decoded.replica, decoded.position), (ReplicaId(5), position));
+        assert_eq!(
+            (decoded.replica, decoded.position),
+            (ReplicaId(5), position)
+        );
     }
     let row = PositionRow::encode(ReplicaId(5), &Position::default());
     assert_eq!(row, b"\x61\0\0\0\0\0\0\0\x05\x10\0\0\0");
@@ -199,7 +203,10 @@ fn foreign_and_newer_and_missing_stores_are_refused() {
     let directory = TempDir::new().unwrap();
     let mut other = options(directory.path());
     other.create = false;
-    let code = |options: &StateOptions| StateStore::open(options).map(|_| ()).unwrap_err().code();
+    let code = |options: &StateOptions| {
+        let opened = StateStore::open(options, Failure::new());
+        opened.map(|_| ()).unwrap_err().code()
+    };
     assert_eq!(code(&other), "STORE_MISSING");
     assert!(!directory.path().join("state").exists());
     drop(open(directory.path()));
@@ -275,7 +282,11 @@ async fn damaged_snapshots_are_refused_and_change_nothing() {
             bytes[offset.min(last)] ^= 0x10;
             bad[n] = bytes.into();
             let refused = stage(&target, &at, bad).await.err().unwrap();
-            assert_eq!(refused.code(), "SNAPSHOT_REFUSED", "chunk {n} offset {offset}");
+            assert_eq!(
+                refused.code(),
+                "SNAPSHOT_REFUSED",
+                "chunk {n} offset {offset}"
+            );
         }
         let mut lost = good.clone();
         lost.remove(n);

@@ -12,6 +12,9 @@ use super::StateStore;
 use super::keys::{Key, KeyRange};
 use super::position::{Position, PositionRow};
 
+/// Key and value as RocksDB hands them out.
+type RawRow = (Box<[u8]>, Box<[u8]>);
+
 /// The current state: a read sees at least everything that was applied before it began.
 #[derive(Clone)]
 pub struct View {
@@ -71,10 +74,7 @@ impl<'a> PinnedView<'a> {
     }
 
     /// All rows of a range. After an error the iterator ends.
-    pub(crate) fn rows(
-        &self,
-        range: &KeyRange,
-    ) -> impl Iterator<Item = Result<(Box<[u8]>, Box<[u8]>), Error>> {
+    pub(crate) fn rows(&self, range: &KeyRange) -> impl Iterator<Item = Result<RawRow, Error>> {
         let mut options = ReadOptions::default();
         options.set_iterate_upper_bound(range.to.as_bytes());
         let mode = IteratorMode::From(range.from.as_bytes(), Direction::Forward);

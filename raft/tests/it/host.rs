@@ -100,7 +100,12 @@ async fn a_proposal_of_another_term_is_not_applied() {
     }
     shard.barrier().await.unwrap();
     assert_eq!(read(shard, "k"), None);
-    assert!(shard.propose(term, Bytes::from_static(b"add k 1")).await.is_ok());
+    assert!(
+        shard
+            .propose(term, Bytes::from_static(b"add k 1"))
+            .await
+            .is_ok()
+    );
     three.shutdown().await;
 }
 
@@ -142,7 +147,9 @@ async fn barriers_over_the_limit_are_refused() {
     let three = Three::start(directory.path()).await;
     let shard = &three.shards[0];
     let results = futures::future::join_all((0..40_000).map(|_| shard.barrier())).await;
-    let refused = results.iter().filter(|r| **r == Err(BarrierError::Overloaded));
+    let refused = results
+        .iter()
+        .filter(|r| **r == Err(BarrierError::Overloaded));
     assert!(refused.count() > 0);
     assert!(shard.barrier().await.is_ok());
     three.shutdown().await;
@@ -157,7 +164,9 @@ async fn proposals_over_the_limit_are_refused() {
     let term = leader(shard).await;
     let proposals = (0..20_000).map(|_| shard.propose(term, Bytes::from_static(b"add k 1")));
     let results = futures::future::join_all(proposals).await;
-    let refused = results.iter().filter(|r| **r == Err(ProposeError::Overloaded));
+    let refused = results
+        .iter()
+        .filter(|r| **r == Err(ProposeError::Overloaded));
     assert!(refused.count() > 0);
     let applied = results.iter().filter(|r| r.is_ok()).count();
     assert!(applied > 0);
@@ -239,10 +248,16 @@ async fn a_panic_in_apply_stops_that_replica_only() {
         unreachable!()
     };
     let lost = propose(bad, "panic").await.unwrap_err();
-    assert!(matches!(lost, ProposeError::Unknown | ProposeError::Stopped));
+    assert!(matches!(
+        lost,
+        ProposeError::Unknown | ProposeError::Stopped
+    ));
     let mut role = bad.role();
     let stopped = role.wait_for(|role| *role == Role::Stopped);
-    tokio::time::timeout(PATIENCE, stopped).await.unwrap().unwrap();
+    tokio::time::timeout(PATIENCE, stopped)
+        .await
+        .unwrap()
+        .unwrap();
     assert_eq!(bad.barrier().await, Err(BarrierError::Stopped));
     assert_eq!(add(good, "k", 5).await, 5);
     assert!(three.host.failed().borrow().is_none());

@@ -4,9 +4,7 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 
-use crate::host_support::{
-    PATIENCE, Three, add, config, copy, dump, purged, read, wait_purged,
-};
+use crate::host_support::{PATIENCE, Three, add, config, copy, dump, purged, read, wait_purged};
 
 /// A log entry is needed until the rows that it made are on disk: no flush, no purge.
 #[tokio::test(flavor = "multi_thread")]
@@ -104,11 +102,40 @@ async fn the_flusher_runs_by_time_and_by_bytes() {
             add(shard, "k", 1).await;
         }
         let flushed = async {
-            while shard.flushed_index() < 30 {
+            // By bytes, what comes after the last full kilobyte may wait.
+            let wanted = if by_time { 30 } else { 1 };
+            while shard.flushed_index() < wanted {
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
         };
         tokio::time::timeout(PATIENCE, flushed).await.unwrap();
         three.shutdown().await;
     }
+}
+
+/// A power cut may leave the rows ahead of the log, since rows of entries that a quorum had synced are
+/// flushed on their own: the log goes on behind them.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_state_ahead_of_its_log_is_not_damage() {
+    let directory = TempDir::new().unwrap();
+    let three = Three::start(directory.path()).await;
+    for _ in 0..20 {
+        add(&three.shards[0], "k", 1).await;
+    }
+    let cut = TempDir::new().unwrap();
+    copy(directory.path(), cut.path());
+    for _ in 0..20 {
+        add(&three.shards[0], "k", 1).await;
+    }
+    let expected = dump(&three.shards[0]);
+    three.shutdown().await;
+    std::fs::remove_dir_all(cut.path().join("state")).unwrap();
+    copy(&directory.path().join("state"), &cut.path().join("state"));
+    let again = Three::start(cut.path()).await;
+    assert_eq!(dump(&again.shards[0]), expected);
+    assert_eq!(add(&again.shards[0], "k", 1).await, 41);
+    again.shutdown().await;
+    let again = Three::start(cut.path()).await;
+    assert_eq!(read(&again.shards[0], "k"), Some(41));
+    again.shutdown().await;
 }

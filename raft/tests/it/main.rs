@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, missing_docs)]
 
+mod conformance;
 mod host;
 mod host_flush;
 mod host_support;

@@ -35,7 +35,9 @@ async fn open_and_scan(directory: &Path) -> Result<Vec<(Bytes, Bytes)>, Error> {
     let mut config = config(directory);
     config.create = false;
     let host = try_open(config).await?;
-    let started = host.start_shard(spec(1), Arc::new(Counters::default())).await;
+    let started = host
+        .start_shard(spec(1), Arc::new(Counters::default()))
+        .await;
     let rows = match started {
         Ok(shard) => match shard.recovered(PATIENCE).await {
             Ok(()) => scan(&shard),
@@ -95,7 +97,10 @@ async fn flipped_bits_in_the_store_give_a_coded_error_or_the_same_data() {
         match open_and_scan(damaged.path()).await {
             Ok(rows) => {
                 same += 1;
-                assert!(rows == expected, "seed {seed}: {file:?} at {offset} gave other rows");
+                assert!(
+                    rows == expected,
+                    "seed {seed}: {file:?} at {offset} gave other rows"
+                );
             }
             Err(error) => {
                 refused += 1;
@@ -117,7 +122,9 @@ async fn damage_met_while_running_is_reported() {
     }
     three.shutdown().await;
     // The first block of every file: rows. Footers and indexes stay whole, so that the store opens.
-    for file in files(&directory.path().join("state"), |name| name.ends_with(".sst")) {
+    for file in files(&directory.path().join("state"), |name| {
+        name.ends_with(".sst")
+    }) {
         flip(&file, 30, 3);
     }
     let error = open_and_scan(directory.path()).await.unwrap_err();
@@ -134,7 +141,9 @@ async fn apply_over_a_damaged_row_stops_the_node() {
     }
     three.shutdown().await;
     let three = Three::start(directory.path()).await;
-    for file in files(&directory.path().join("state"), |name| name.ends_with(".sst")) {
+    for file in files(&directory.path().join("state"), |name| {
+        name.ends_with(".sst")
+    }) {
         flip(&file, 30, 3);
     }
     let mut failed = three.host.failed();
@@ -197,7 +206,10 @@ async fn a_missing_log_is_refused() {
     three.shutdown().await;
     std::fs::remove_dir_all(directory.path().join("log")).unwrap();
     let error = open_and_scan(directory.path()).await.unwrap_err();
-    assert!(["STORE_MISSING", "LOG_DAMAGED"].contains(&error.code()), "{error}");
+    assert!(
+        ["STORE_MISSING", "LOG_DAMAGED"].contains(&error.code()),
+        "{error}"
+    );
 }
 
 /// A state store that is gone altogether is not an empty one.

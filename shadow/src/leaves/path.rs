@@ -2,7 +2,8 @@
 
 use std::borrow::Cow;
 
-const END: u8 = 0x00;
+/// What ends a key.
+pub(crate) const END: u8 = 0x00;
 const ESCAPE: u8 = 0x01;
 
 /// Appends one key to a path.
@@ -46,22 +47,44 @@ pub(crate) fn count(path: &[u8]) -> usize {
     path.iter().filter(|&&byte| byte == END).count()
 }
 
-/// Bytes of the longest key.
+/// Bytes of the longest key, escapes not counted.
 pub(crate) fn longest(path: &[u8]) -> usize {
-    keys(path).map(|key| key.len()).max().unwrap_or(0)
+    let mut longest = 0;
+    let mut start = 0;
+    for (at, &byte) in path.iter().enumerate() {
+        if byte == END {
+            longest = longest.max(at - start);
+            start = at + 1;
+        } else if byte == ESCAPE {
+            start += 1;
+        }
+    }
+    longest
 }
 
 /// Bytes that two paths share in whole components.
 pub(crate) fn shared(left: &[u8], right: &[u8]) -> usize {
-    let same = left
-        .iter()
-        .zip(right)
-        .take_while(|(left, right)| left == right)
-        .count();
+    let same = common_prefix(left, right);
     left[..same]
         .iter()
         .rposition(|&byte| byte == END)
         .map_or(0, |end| end + 1)
+}
+
+/// Bytes that two slices have in common at the front, eight at a time.
+fn common_prefix(left: &[u8], right: &[u8]) -> usize {
+    let (left_words, _) = left.as_chunks::<8>();
+    let (right_words, _) = right.as_chunks::<8>();
+    let mut same = 0;
+    for (left, right) in left_words.iter().zip(right_words) {
+        let differing = u64::from_le_bytes(*left) ^ u64::from_le_bytes(*right);
+        if differing != 0 {
+            return same + differing.trailing_zeros() as usize / 8;
+        }
+        same += 8;
+    }
+    let rest = left[same..].iter().zip(&right[same..]);
+    same + rest.take_while(|(left, right)| left == right).count()
 }
 
 /// The path without its last key; `None` for a path of one key or none.
@@ -168,6 +191,7 @@ mod tests {
         assert_eq!(through_next(&deep, 2), path(&["a", "bc"]));
         assert_eq!(count(&deep), 3);
         assert_eq!(longest(&deep), 2);
+        assert_eq!(longest(&path(&["\0\u{1}", "\0a\0"])), 3);
         assert!(!is_whole(b"a"));
         assert!(!is_whole(b"a\x01\x05\x00"));
         assert!(!is_whole(b"\xff\x00"));

@@ -29,6 +29,9 @@ pub(crate) fn equal(left: &[u8], right: &[u8]) -> bool {
 /// Levels of containers inside this value, not counting the value itself when it is an array: the
 /// array is the leaf of its own level.
 pub(crate) fn depth(text: &[u8]) -> usize {
+    if !matches!(text.first(), Some(b'[' | b'{')) {
+        return 0;
+    }
     let mut stack: usize = 0;
     let mut deepest: usize = 0;
     let mut rest = text;

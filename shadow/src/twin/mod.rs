@@ -10,7 +10,8 @@
 //! more: all callers of that entry get "unknown", commands still queued are refused as certainly
 //! not applied (their callers may come again at once; running them would be running them after a
 //! command of unknown fate), and the twin stops. The next request starts a fresh one, which knows
-//! nothing and loads documents behind a barrier as they are asked for.
+//! nothing and loads documents behind a barrier as they are asked for. A panic ends a twin likewise:
+//! what was sent is unknown, what was queued is refused.
 
 pub(crate) mod cache;
 pub mod metrics;

@@ -161,7 +161,7 @@ async fn bad_input_targets_are_refused_over_http() {
         ("POST", list("pageSize=1"), METHOD),
         ("GET", "/nowhere".to_owned(), NOT_FOUND),
         ("GET", "/things".to_owned(), NOT_FOUND),
-        ("GET", thing(""), NOT_FOUND),
+        ("GET", thing(""), INVALID),
     ];
     for (method, target, expected) in cases {
         let answer = http::send(node.http(), method, &target, br#"{"state":{}}"#).unwrap();

@@ -6,10 +6,12 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
+use std::thread;
 use std::time::Duration;
 
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
+use tokio::runtime::Handle;
 
 use antumbra_proto::v1;
 use antumbra_tests::client::{self, Client};
@@ -140,43 +142,38 @@ async fn prepare(options: &Options) -> (Reader, Content) {
 }
 
 /// Whether a node said that it stopped because of damage. Anything else is a bug.
-fn assert_coded(stopped: &Stopped, what: &str) {
+fn coded(stopped: &Stopped) -> Result<(), String> {
     let coded = CODES.iter().any(|code| stopped.output.contains(code));
     let failed = !stopped.status.success() && stopped.status.code().is_some();
-    let panicked = stopped.output.contains("panicked");
-    assert!(
-        coded && failed && !panicked,
-        "{what}: ended with {} and\n{}",
-        stopped.status,
-        stopped.output
-    );
+    if coded && failed && !stopped.output.contains("panicked") {
+        return Ok(());
+    }
+    Err(format!(
+        "ended with {} and\n{}",
+        stopped.status, stopped.output
+    ))
 }
 
 /// Starts a node over a damaged directory and reads everything.
-async fn outcome(options: &Options, reader: &Reader, expected: &Content, what: &str) -> Outcome {
-    let mut node = match Node::launch(options).unwrap_or_else(|error| panic!("{what}: {error:#}")) {
-        Launch::Stopped(stopped) => {
-            assert_coded(&stopped, what);
-            return Outcome::Refused;
-        }
+async fn outcome(
+    options: &Options,
+    reader: &Reader,
+    expected: &Content,
+) -> Result<Outcome, String> {
+    let mut node = match Node::launch(options).map_err(|error| format!("{error:#}"))? {
+        Launch::Stopped(stopped) => return coded(&stopped).map(|()| Outcome::Refused),
         Launch::Ready(node) => node,
     };
     match reader.read(&node).await {
-        Ok(found) if found == *expected => {
-            assert!(
-                node.is_running(),
-                "{what}: served everything and then stopped"
-            );
-            Outcome::Identical
-        }
-        Ok(_) => panic!("{what}: the node serves other data than were acknowledged"),
-        Err(error) => {
-            let stopped = node
-                .wait_exit(STOP_LIMIT)
-                .unwrap_or_else(|_| panic!("{what}: reads fail and the node goes on: {error:#}"));
-            assert_coded(&stopped, what);
-            Outcome::Stopped
-        }
+        Ok(found) if found != *expected => Err("other data than were acknowledged".to_owned()),
+        Ok(_) if !node.is_running() => Err("served everything and then stopped".to_owned()),
+        Ok(_) => Ok(Outcome::Identical),
+        Err(error) => match node.wait_exit(STOP_LIMIT) {
+            Ok(stopped) => coded(&stopped).map(|()| Outcome::Stopped),
+            Err(going) => Err(format!(
+                "reads fail, and the node goes on: {error:#}\n{going:#}"
+            )),
+        },
     }
 }
 
@@ -253,8 +250,10 @@ async fn damage_of_200_bytes_is_harmless_or_stops_the_node() {
         .map(|number| Flip::choose(number, &targets, &original, &mut random))
         .collect();
     let counts: Mutex<BTreeMap<(&str, Outcome), usize>> = Mutex::default();
+    let wrong: Mutex<Vec<String>> = Mutex::default();
     let work = |worker: usize| {
-        let (flips, reader, expected, counts) = (&flips, &reader, &expected, &counts);
+        let (flips, reader, expected) = (&flips, &reader, &expected);
+        let (counts, wrong) = (&counts, &wrong);
         let (directory, original) = (directory.path(), &original);
         async move {
             for (number, flip) in flips
@@ -265,29 +264,48 @@ async fn damage_of_200_bytes_is_harmless_or_stops_the_node() {
                 let copy = directory.join(format!("copy-{number}"));
                 files::copy(original, &copy).unwrap();
                 flip.apply(&copy);
-                let what = flip.describe(number, seed);
-                let outcome = outcome(&quick(&copy), reader, expected, &what).await;
-                *counts
-                    .lock()
-                    .unwrap()
-                    .entry((flip.kind, outcome))
-                    .or_default() += 1;
+                match outcome(&quick(&copy), reader, expected).await {
+                    Ok(outcome) => {
+                        *counts
+                            .lock()
+                            .unwrap()
+                            .entry((flip.kind, outcome))
+                            .or_default() += 1;
+                    }
+                    Err(what) => {
+                        let flip = flip.describe(number, seed);
+                        wrong.lock().unwrap().push(format!("{flip}: {what}"));
+                    }
+                }
                 fs::remove_dir_all(&copy).unwrap();
             }
         }
     };
-    futures::future::join_all((0..WORKERS).map(work)).await;
+    // Starting a node blocks: each worker has a thread of its own.
+    let runtime = Handle::current();
+    thread::scope(|scope| {
+        for worker in 0..WORKERS {
+            let (runtime, work) = (&runtime, &work);
+            scope.spawn(move || runtime.block_on(work(worker)));
+        }
+    });
 
     let counts = counts.into_inner().unwrap();
     for ((kind, outcome), count) in &counts {
         println!("{kind:<16} {outcome:?}: {count}");
     }
+    let wrong = wrong.into_inner().unwrap();
+    assert!(
+        wrong.is_empty(),
+        "{} flips went wrong:\n{}",
+        wrong.len(),
+        wrong.join("\n")
+    );
     assert_eq!(counts.values().sum::<usize>(), FLIPS);
-    let noticed: usize = counts
+    let identical = counts
         .iter()
-        .filter(|((_, outcome), _)| *outcome != Outcome::Identical)
-        .map(|(_, n)| n)
-        .sum();
+        .filter(|((_, outcome), _)| *outcome == Outcome::Identical);
+    let noticed = FLIPS - identical.map(|(_, count)| count).sum::<usize>();
     assert!(
         noticed >= FLIPS / 4,
         "only {noticed} flips were noticed: are the data read at all?"

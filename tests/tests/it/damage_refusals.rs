@@ -5,7 +5,7 @@ use std::path::Path;
 
 use antumbra_tests::client::Client;
 use antumbra_tests::files;
-use antumbra_tests::node::{Launch, Node, Options, Stopped};
+use antumbra_tests::node::{Launch, Node, Options};
 
 /// A directory with some data of a cluster of its own.
 async fn fill(data: &Path) {
@@ -17,14 +17,8 @@ async fn fill(data: &Path) {
     assert!(node.terminate().unwrap().status.success());
 }
 
-/// Starts over `options`; it must refuse with `code` and leave every file as it was.
-fn assert_refused(options: &Options, code: &str) -> Stopped {
-    let ours = |path: &Path| {
-        !path
-            .file_name()
-            .is_some_and(|name| name == "LOCK" || name == "lock")
-    };
-    let before = files::hashes(&options.data_dir).unwrap();
+/// Starts over `options`; it must refuse with `code`.
+fn assert_refused(options: &Options, code: &str) {
     let Launch::Stopped(stopped) = Node::launch(options).unwrap() else {
         panic!("started over a directory that is not its own")
     };
@@ -35,16 +29,23 @@ fn assert_refused(options: &Options, code: &str) -> Stopped {
         stopped.output
     );
     assert!(!stopped.output.contains("panicked"), "{}", stopped.output);
-    let after = files::hashes(&options.data_dir).unwrap();
-    for (path, hash) in before.iter().filter(|(path, _)| ours(path)) {
-        assert_eq!(
-            after.get(path),
-            Some(hash),
-            "{} was changed or deleted",
-            path.display()
-        );
-    }
-    stopped
+}
+
+/// As [`assert_refused`], and every file stays as it was.
+fn assert_untouched(options: &Options, code: &str) {
+    let before = files::hashes(&options.data_dir).unwrap();
+    assert_refused(options, code);
+    let mut after = files::hashes(&options.data_dir).unwrap();
+    // The lock file holds nothing.
+    after.retain(|path, _| before.contains_key(path) || path != Path::new("lock"));
+    assert_eq!(after, before);
+}
+
+/// The node starts over `data` and has what [`fill`] wrote.
+async fn assert_intact(data: &Path) {
+    let node = Node::start(&Options::new(data)).unwrap();
+    let found = Client::new(node.grpc()).get("device").await.unwrap();
+    assert_eq!(found.shadow.unwrap().version, 1);
 }
 
 fn replace(from: &Path, to: &Path, part: &str) {
@@ -69,6 +70,11 @@ async fn damage_of_mixed_up_directories_is_refused() {
         files::copy(&one, &mixed).unwrap();
         replace(&two, &mixed, part);
         assert_refused(&Options::new(&mixed), "WRONG_STORE");
+        // Each part is put back where it belongs: nothing of it was lost.
+        replace(&mixed, &two, part);
+        replace(&one, &mixed, part);
+        assert_intact(&mixed).await;
+        assert_intact(&two).await;
     }
 }
 
@@ -104,7 +110,7 @@ async fn damage_of_newer_formats_is_refused() {
     let sum = crc32(&bytes[..end]);
     bytes[end..].copy_from_slice(&sum.to_be_bytes());
     fs::write(&header, bytes).unwrap();
-    assert_refused(&Options::new(directory.path()), "FORMAT_TOO_NEW");
+    assert_untouched(&Options::new(directory.path()), "FORMAT_TOO_NEW");
 }
 
 /// A directory that was written under another node name is refused.
@@ -113,7 +119,7 @@ async fn damage_of_another_nodes_directory_is_refused() {
     let directory = tempfile::tempdir().unwrap();
     fill(directory.path()).await;
     let other = Options::new(directory.path()).with_env("ANTUMBRA_NODE_NAME", "somebody-else");
-    assert_refused(&other, "WRONG_NODE");
+    assert_untouched(&other, "WRONG_NODE");
 }
 
 /// A store that is gone is not made anew.
@@ -127,11 +133,17 @@ async fn damage_of_missing_stores_is_refused() {
         files::copy(&original, &copy).unwrap();
         fs::remove_dir_all(copy.join(part)).unwrap();
         assert_refused(&Options::new(&copy), "STORE_MISSING");
+        assert!(
+            !copy.join(part).join("CURRENT").exists(),
+            "{part} was made anew"
+        );
+        files::copy(&original.join(part), &copy.join(part)).unwrap();
+        assert_intact(&copy).await;
     }
     let copy = directory.path().join("without-identity");
     files::copy(&original, &copy).unwrap();
     fs::remove_file(copy.join("identity")).unwrap();
-    assert_refused(&Options::new(&copy), "IDENTITY_MISSING");
+    assert_untouched(&Options::new(&copy), "IDENTITY_MISSING");
 }
 
 /// Two processes never share a directory.

@@ -24,8 +24,11 @@ fn writing(prefix: &str) -> load::Options {
     }
 }
 
-/// Cuts the power, makes sure that the node is gone, and gives the power back.
+/// Cuts the power, makes sure that the node is gone, and gives the power back. The node stands still
+/// first: a machine without power acknowledges nothing, but a process would go on, and a sync that
+/// is under way when the file system is shut down may report success and keep nothing.
 fn cut(disk: &Disk, node: Node) {
+    node.freeze().unwrap();
     disk.cut().unwrap();
     node.kill().unwrap();
     disk.power_on().unwrap();

@@ -35,21 +35,33 @@ pub struct Refusal {
 impl UpdateRequest {
     /// The conditions that the message puts on the change.
     pub fn conditions(&self) -> Conditions {
-        Conditions { expected_version: self.expected_version, ..Conditions::default() }
+        Conditions {
+            expected_version: self.expected_version,
+            ..Conditions::default()
+        }
     }
 }
 
 /// Reads an update message.
 pub fn parse_update(body: &[u8], limits: &Limits) -> Result<UpdateRequest, Refusal> {
-    let anonymous = |error| Refusal { error, client_token: None };
+    let anonymous = |error| Refusal {
+        error,
+        client_token: None,
+    };
     let message = parse_object(body).map_err(anonymous)?;
     // A message without `state` is told so even when its client token is wrong too.
     let Some(state) = message.get("state") else {
         let client_token = read_client_token(&message, limits).unwrap_or_default();
-        return Err(Refusal { error: invalid("state", "Missing required node: state"), client_token });
+        return Err(Refusal {
+            error: invalid("state", "Missing required node: state"),
+            client_token,
+        });
     };
     let client_token = read_client_token(&message, limits).map_err(anonymous)?;
-    let refuse = |error| Refusal { error, client_token: client_token.clone() };
+    let refuse = |error| Refusal {
+        error,
+        client_token: client_token.clone(),
+    };
 
     let patch = read_state(state, limits).map_err(refuse)?;
     let expected_version = read_version(&message).map_err(refuse)?;
@@ -70,22 +82,31 @@ pub fn parse_client_token(body: &[u8], limits: &Limits) -> Result<Option<String>
     let message = parse_object(body);
     message
         .and_then(|message| read_client_token(&message, limits))
-        .map_err(|error| Refusal { error, client_token: None })
+        .map_err(|error| Refusal {
+            error,
+            client_token: None,
+        })
 }
 
 fn parse_object(body: &[u8]) -> Result<Value, Error> {
-    let value = json::parse(body, DuplicateKeys::LastWins, NESTING_MAX).map_err(|error| {
-        match error {
+    let value =
+        json::parse(body, DuplicateKeys::LastWins, NESTING_MAX).map_err(|error| match error {
             JsonError::NotUtf8 { .. } => Error::UnsupportedEncoding,
-            JsonError::TooDeep { max } => {
-                Error::TooDeep { field: "state".into(), max: max as u64 }
-            }
-            other => Error::InvalidJson { field: "body".into(), reason: other.to_string().into() },
-        }
-    })?;
+            JsonError::TooDeep { max } => Error::TooDeep {
+                field: "state".into(),
+                max: max as u64,
+            },
+            other => Error::InvalidJson {
+                field: "body".into(),
+                reason: other.to_string().into(),
+            },
+        })?;
     match value {
         Value::Object(_) => Ok(value),
-        _ => Err(Error::InvalidJson { field: "body".into(), reason: "is not an object".into() }),
+        _ => Err(Error::InvalidJson {
+            field: "body".into(),
+            reason: "is not an object".into(),
+        }),
     }
 }
 
@@ -103,9 +124,15 @@ fn read_state(state: &Value, limits: &Limits) -> Result<Patch, Error> {
     let (desired, reported) = match state {
         Value::Null => (SectionInput::Clear, SectionInput::Clear),
         Value::Object(members) => {
-            if members.iter().any(|(key, _)| key != "desired" && key != "reported") {
+            if members
+                .iter()
+                .any(|(key, _)| key != "desired" && key != "reported")
+            {
                 let reason = "holds something other than desired and reported";
-                return Err(Error::InvalidNode { field: "state".into(), reason: reason.into() });
+                return Err(Error::InvalidNode {
+                    field: "state".into(),
+                    reason: reason.into(),
+                });
             }
             (
                 read_section(state, "desired", "Desired node must be an object")?,

@@ -76,7 +76,10 @@ pub fn documents(change: &Change) -> Option<String> {
         object.finish()
     };
     let mut object = Object::new();
-    let previous = change.previous.as_ref().filter(|document| !document.is_deleted());
+    let previous = change
+        .previous
+        .as_ref()
+        .filter(|document| !document.is_deleted());
     object.optional("previous", previous.map(whole));
     object.raw("current", &whole(&change.current));
     Some(object.end(Some(seconds(change.time)), change.client_token.as_deref()))
@@ -113,7 +116,11 @@ pub fn named_shadows(names: &[ShadowName], next_token: Option<&str>, now: Time) 
 /// What the service calls a shadow in the text of a missing one. The developer guide shows the
 /// bare shadow name for named shadows; live replies show `thing~shadow`, which is what we send.
 pub fn shadow_label(thing: &str, shadow: &str) -> String {
-    if shadow.is_empty() { thing.to_owned() } else { format!("{thing}~{shadow}") }
+    if shadow.is_empty() {
+        thing.to_owned()
+    } else {
+        format!("{thing}~{shadow}")
+    }
 }
 
 fn state(document: &Document, delta: Option<String>) -> String {
@@ -143,7 +150,9 @@ struct Object {
 
 impl Object {
     fn new() -> Object {
-        Object { text: String::from("{") }
+        Object {
+            text: String::from("{"),
+        }
     }
 
     fn key(&mut self, key: &str) {

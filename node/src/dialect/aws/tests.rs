@@ -66,7 +66,10 @@ impl Thing {
     }
 
     fn key() -> DeviceKey {
-        DeviceKey { tenant: Tenant::default(), device: DeviceId::parse("pump").unwrap() }
+        DeviceKey {
+            tenant: Tenant::default(),
+            device: DeviceId::parse("pump").unwrap(),
+        }
     }
 
     fn run(&mut self, token: Option<String>, kind: Kind) -> (Outcome, Option<Change>) {
@@ -87,7 +90,10 @@ impl Thing {
     fn update_text(&mut self, message: &[u8]) -> Seen {
         let request = match parse_update(message, &Limits::default()) {
             Ok(request) => request,
-            Err(Refusal { error, client_token }) => {
+            Err(Refusal {
+                error,
+                client_token,
+            }) => {
                 return self.refused(&error, client_token.as_deref());
             }
         };
@@ -99,7 +105,10 @@ impl Thing {
         match self.run(request.client_token.clone(), kind) {
             (Outcome::Accepted(items), change) => {
                 let text = accepted(&request, items[0].version, items[0].time);
-                Seen { reply: parse(&text), change }
+                Seen {
+                    reply: parse(&text),
+                    change,
+                }
             }
             (Outcome::Rejected(rejection), _) => {
                 self.refused(&rejection.into(), request.client_token.as_deref())
@@ -108,7 +117,10 @@ impl Thing {
     }
 
     fn refused(&self, error: &Error, token: Option<&str>) -> Seen {
-        Seen { reply: parse(&rejected(error, "pump", self.now(), token)), change: None }
+        Seen {
+            reply: parse(&rejected(error, "pump", self.now(), token)),
+            change: None,
+        }
     }
 
     fn delete(&mut self) -> Seen {
@@ -119,7 +131,10 @@ impl Thing {
         match self.run(None, kind) {
             (Outcome::Accepted(items), change) => {
                 let text = deleted(items[0].version, items[0].time, Some("t"));
-                Seen { reply: parse(&text), change }
+                Seen {
+                    reply: parse(&text),
+                    change,
+                }
             }
             (Outcome::Rejected(rejection), _) => self.refused(&rejection.into(), None),
         }
@@ -138,7 +153,9 @@ impl Thing {
     fn at_version(version: u64) -> Thing {
         let mut thing = Thing::default();
         for nth in 1..=version {
-            let reply = thing.update(json!({"state": {"reported": {"n": nth}}})).reply;
+            let reply = thing
+                .update(json!({"state": {"reported": {"n": nth}}}))
+                .reply;
             assert_eq!(reply["version"], nth);
         }
         thing
@@ -157,7 +174,11 @@ fn message_of(body: &[u8]) -> (u16, String) {
 /// Every error text of the service, for the request that earns it.
 #[test]
 fn wrong_requests_get_the_aws_text() {
-    let deep = format!("{{\"state\":{{\"desired\":{}1{}}}}}", "{\"a\":".repeat(9), "}".repeat(9));
+    let deep = format!(
+        "{{\"state\":{{\"desired\":{}1{}}}}}",
+        "{\"a\":".repeat(9),
+        "}".repeat(9)
+    );
     let abyss = format!("{{\"state\":{{\"desired\":{}", "[".repeat(100_000));
     let token = format!("{{\"state\":{{}},\"clientToken\":\"{}\"}}", "x".repeat(65));
     let long = format!("{{\"state\":{{\"desired\":{{\"a\":{}}}}}}}", "1".repeat(65));
@@ -177,30 +198,64 @@ fn wrong_requests_get_the_aws_text() {
         ("{\"state\":[]}", "State node must be an object"),
         ("{\"state\":\"x\"}", "State node must be an object"),
         ("{\"state\":{\"foo\":1}}", "State contains an invalid node"),
-        ("{\"state\":{\"desired\":{},\"delta\":{}}}", "State contains an invalid node"),
-        ("{\"state\":{\"desired\":1}}", "Desired node must be an object"),
-        ("{\"state\":{\"desired\":[]}}", "Desired node must be an object"),
-        ("{\"state\":{\"reported\":\"on\"}}", "Reported node must be an object"),
-        ("{\"state\":{\"desired\":{\"a\":[null]}}}", "State contains an invalid node"),
-        ("{\"state\":{\"desired\":{\"a\":[[1,null]]}}}", "State contains an invalid node"),
-        (&deep, "JSON contains too many levels of nesting; maximum is 6"),
-        (&abyss, "JSON contains too many levels of nesting; maximum is 6"),
+        (
+            "{\"state\":{\"desired\":{},\"delta\":{}}}",
+            "State contains an invalid node",
+        ),
+        (
+            "{\"state\":{\"desired\":1}}",
+            "Desired node must be an object",
+        ),
+        (
+            "{\"state\":{\"desired\":[]}}",
+            "Desired node must be an object",
+        ),
+        (
+            "{\"state\":{\"reported\":\"on\"}}",
+            "Reported node must be an object",
+        ),
+        (
+            "{\"state\":{\"desired\":{\"a\":[null]}}}",
+            "State contains an invalid node",
+        ),
+        (
+            "{\"state\":{\"desired\":{\"a\":[[1,null]]}}}",
+            "State contains an invalid node",
+        ),
+        (
+            &deep,
+            "JSON contains too many levels of nesting; maximum is 6",
+        ),
+        (
+            &abyss,
+            "JSON contains too many levels of nesting; maximum is 6",
+        ),
         ("{\"state\":{},\"version\":-1}", "Invalid version"),
         ("{\"state\":{},\"version\":1.5}", "Invalid version"),
         ("{\"state\":{},\"version\":\"1\"}", "Invalid version"),
         ("{\"state\":{},\"version\":null}", "Invalid version"),
-        ("{\"state\":{},\"version\":99999999999999999999}", "Invalid version"),
+        (
+            "{\"state\":{},\"version\":99999999999999999999}",
+            "Invalid version",
+        ),
         (&token, "Invalid clientToken"),
         ("{\"state\":{},\"clientToken\":7}", "Invalid clientToken"),
         ("{\"state\":{},\"clientToken\":null}", "Invalid clientToken"),
     ];
     for (body, message) in table {
         let shown = body.chars().take(60).collect::<String>();
-        assert_eq!(message_of(body.as_bytes()), (400, (*message).to_owned()), "{shown}");
+        assert_eq!(
+            message_of(body.as_bytes()),
+            (400, (*message).to_owned()),
+            "{shown}"
+        );
     }
     assert_eq!(
         message_of(b"{\"state\":{\"desired\":{\"a\":\"\xff\"}}}"),
-        (415, "Unsupported documented encoding; supported encoding is UTF-8".to_owned())
+        (
+            415,
+            "Unsupported documented encoding; supported encoding is UTF-8".to_owned()
+        )
     );
 }
 
@@ -211,9 +266,18 @@ fn checks_come_in_their_order() {
     let deep = format!("{}1{}", "{\"a\":".repeat(9), "}".repeat(9));
     let steps = [
         (format!("{{{token},\"version\":-1"), "Invalid JSON"),
-        (format!("{{{token},\"version\":-1}}"), "Missing required node: state"),
-        (format!("{{\"state\":[],{token},\"version\":-1}}"), "Invalid clientToken"),
-        ("{\"state\":[],\"version\":-1}".to_owned(), "State node must be an object"),
+        (
+            format!("{{{token},\"version\":-1}}"),
+            "Missing required node: state",
+        ),
+        (
+            format!("{{\"state\":[],{token},\"version\":-1}}"),
+            "Invalid clientToken",
+        ),
+        (
+            "{\"state\":[],\"version\":-1}".to_owned(),
+            "State node must be an object",
+        ),
         (
             format!("{{\"state\":{{\"foo\":1,\"desired\":{deep},\"reported\":1}},\"version\":-1}}"),
             "State contains an invalid node",
@@ -226,7 +290,10 @@ fn checks_come_in_their_order() {
             format!("{{\"state\":{{\"desired\":{deep}}},\"version\":-1}}"),
             "JSON contains too many levels of nesting; maximum is 6",
         ),
-        ("{\"state\":{\"desired\":{}},\"version\":-1}".to_owned(), "Invalid version"),
+        (
+            "{\"state\":{\"desired\":{}},\"version\":-1}".to_owned(),
+            "Invalid version",
+        ),
     ];
     for (body, message) in steps {
         assert_eq!(message_of(body.as_bytes()).1, message, "{body}");
@@ -237,11 +304,21 @@ fn checks_come_in_their_order() {
 #[test]
 fn the_shadow_refuses_with_the_aws_text() {
     let mut thing = Thing::at_version(2);
-    let conflict = thing.update(json!({"state": {}, "version": 1, "clientToken": "t"})).reply;
-    assert_eq!(conflict, json!({"code": 409, "message": "Version conflict", "clientToken": "t"}));
-    let large = thing.update(json!({"state": {"desired": {"a": "x".repeat(9000)}}})).reply;
+    let conflict = thing
+        .update(json!({"state": {}, "version": 1, "clientToken": "t"}))
+        .reply;
+    assert_eq!(
+        conflict,
+        json!({"code": 409, "message": "Version conflict", "clientToken": "t"})
+    );
+    let large = thing
+        .update(json!({"state": {"desired": {"a": "x".repeat(9000)}}}))
+        .reply;
     assert_eq!(large["code"], 413);
-    assert_eq!(large["message"], "The payload exceeds the maximum size allowed");
+    assert_eq!(
+        large["message"],
+        "The payload exceeds the maximum size allowed"
+    );
     assert!(large["timestamp"].is_u64());
     assert_eq!(thing.get()["version"], 2, "nothing was changed");
 }
@@ -250,11 +327,19 @@ fn the_shadow_refuses_with_the_aws_text() {
 #[test]
 fn refusals_carry_a_readable_client_token() {
     let token = |body: &str| {
-        parse_update(body.as_bytes(), &Limits::default()).unwrap_err().client_token
+        parse_update(body.as_bytes(), &Limits::default())
+            .unwrap_err()
+            .client_token
     };
     assert_eq!(token("{\"clientToken\":\"t\"}").as_deref(), Some("t"));
-    assert_eq!(token("{\"clientToken\":\"t\",\"state\":1}").as_deref(), Some("t"));
-    assert_eq!(token("{\"clientToken\":\"t\",\"state\":{},\"version\":-1}").as_deref(), Some("t"));
+    assert_eq!(
+        token("{\"clientToken\":\"t\",\"state\":1}").as_deref(),
+        Some("t")
+    );
+    assert_eq!(
+        token("{\"clientToken\":\"t\",\"state\":{},\"version\":-1}").as_deref(),
+        Some("t")
+    );
     assert_eq!(token("{\"clientToken\":\"t\""), None);
     assert_eq!(token("{\"clientToken\":7,\"state\":{}}"), None);
 }
@@ -266,7 +351,12 @@ fn get_and_delete_read_only_the_client_token() {
     for empty in ["", " \n", "{}", "{\"state\":7}"] {
         assert_eq!(token(empty).unwrap(), None, "{empty:?}");
     }
-    assert_eq!(token("{\"clientToken\":\"t\",\"x\":[1]}").unwrap().as_deref(), Some("t"));
+    assert_eq!(
+        token("{\"clientToken\":\"t\",\"x\":[1]}")
+            .unwrap()
+            .as_deref(),
+        Some("t")
+    );
     assert!(token("[1]").is_err());
     assert!(token("{\"clientToken\":7}").is_err());
 }
@@ -275,8 +365,12 @@ fn get_and_delete_read_only_the_client_token() {
 #[test]
 fn the_last_of_two_equal_keys_counts() {
     let mut thing = Thing::default();
-    let body = b"{\"state\":{\"desired\":{\"a\":1,\"a\":2}},\"state\":{\"desired\":{\"b\":1,\"b\":3}}}";
-    assert_eq!(thing.update_text(body).reply["state"], json!({"desired": {"b": 3}}));
+    let body =
+        b"{\"state\":{\"desired\":{\"a\":1,\"a\":2}},\"state\":{\"desired\":{\"b\":1,\"b\":3}}}";
+    assert_eq!(
+        thing.update_text(body).reply["state"],
+        json!({"desired": {"b": 3}})
+    );
 }
 
 /// Vectors 1 to 4: creation, echo of what was sent, documents, delta.
@@ -314,7 +408,10 @@ fn vectors_of_the_first_changes() {
     let second = thing.update(json!({"state": {"desired": {"c": 2}}}));
     let t2 = thing.seconds();
     assert_eq!(second.reply["state"], json!({"desired": {"c": 2}}));
-    assert_eq!(second.reply["metadata"], json!({"desired": {"c": {"timestamp": t2}}}));
+    assert_eq!(
+        second.reply["metadata"],
+        json!({"desired": {"c": {"timestamp": t2}}})
+    );
     assert_eq!(
         second.delta().unwrap(),
         json!({
@@ -323,14 +420,23 @@ fn vectors_of_the_first_changes() {
         })
     );
     let documents = second.documents().unwrap();
-    assert_eq!((&documents["previous"]["version"], &documents["current"]["version"]), (
-        &json!(1),
-        &json!(2)
-    ));
-    assert_eq!(documents["current"]["state"], json!({"desired": {"c": 2}, "reported": {"c": 1}}));
+    assert_eq!(
+        (
+            &documents["previous"]["version"],
+            &documents["current"]["version"]
+        ),
+        (&json!(1), &json!(2))
+    );
+    assert_eq!(
+        documents["current"]["state"],
+        json!({"desired": {"c": 2}, "reported": {"c": 1}})
+    );
 
     let third = thing.update(json!({"state": {"reported": {"c": 2}}}));
-    assert_eq!((third.reply["version"].as_u64(), third.delta()), (Some(3), None));
+    assert_eq!(
+        (third.reply["version"].as_u64(), third.delta()),
+        (Some(3), None)
+    );
 }
 
 /// Vectors 5 to 7: what the delta holds.
@@ -356,12 +462,27 @@ fn vectors_of_the_delta() {
 #[test]
 fn vectors_of_the_version() {
     let mut thing = Thing::at_version(2);
-    assert_eq!(thing.update(json!({"state": {}, "version": 1})).reply["code"], 409);
-    assert_eq!(thing.update(json!({"state": {}, "version": 2})).reply["version"], 3);
-    assert_eq!(thing.update(json!({"state": {}, "version": 0})).reply["code"], 409);
+    assert_eq!(
+        thing.update(json!({"state": {}, "version": 1})).reply["code"],
+        409
+    );
+    assert_eq!(
+        thing.update(json!({"state": {}, "version": 2})).reply["version"],
+        3
+    );
+    assert_eq!(
+        thing.update(json!({"state": {}, "version": 0})).reply["code"],
+        409
+    );
     let mut fresh = Thing::default();
-    assert_eq!(fresh.update(json!({"state": {}, "version": 0})).reply["version"], 1);
-    assert_eq!(fresh.update(json!({"state": {}, "version": 0})).reply["code"], 409);
+    assert_eq!(
+        fresh.update(json!({"state": {}, "version": 0})).reply["version"],
+        1
+    );
+    assert_eq!(
+        fresh.update(json!({"state": {}, "version": 0})).reply["code"],
+        409
+    );
 }
 
 /// Vectors 9 to 11, 13: empty sections, `state: null`, `state: {}`, explicit empty objects.
@@ -371,13 +492,23 @@ fn vectors_of_emptiness() {
     thing.update(json!({"state": {"desired": {"x": 1}}}));
     let seen = thing.update(json!({"state": {"desired": {"x": null}}}));
     let t = thing.seconds();
-    assert_eq!(seen.reply["state"], json!({"desired": {"x": null}}), "nulls are echoed");
-    assert_eq!(seen.reply["metadata"], json!({"desired": {"x": {"timestamp": t}}}));
+    assert_eq!(
+        seen.reply["state"],
+        json!({"desired": {"x": null}}),
+        "nulls are echoed"
+    );
+    assert_eq!(
+        seen.reply["metadata"],
+        json!({"desired": {"x": {"timestamp": t}}})
+    );
     assert_eq!(thing.get()["state"], json!({}));
 
     let mut thing = Thing::at_version(3);
     let same = thing.update(json!({"state": {}}));
-    assert_eq!((&same.reply["state"], &same.reply["version"]), (&json!({}), &json!(4)));
+    assert_eq!(
+        (&same.reply["state"], &same.reply["version"]),
+        (&json!({}), &json!(4))
+    );
     assert_eq!(thing.get()["state"], json!({"reported": {"n": 3}}));
 
     let cleared = thing.update(json!({"state": null, "clientToken": "t"}));
@@ -390,7 +521,10 @@ fn vectors_of_emptiness() {
         })
     );
     let read = thing.get();
-    assert_eq!((&read["state"], &read["metadata"]), (&json!({}), &json!({})));
+    assert_eq!(
+        (&read["state"], &read["metadata"]),
+        (&json!({}), &json!({}))
+    );
     assert_eq!(thing.update(json!({"state": {}})).reply["version"], 6);
 
     let mut thing = Thing::default();
@@ -407,7 +541,10 @@ fn vectors_of_the_delete() {
     let mut thing = Thing::at_version(9);
     let seen = thing.delete();
     let t = thing.seconds();
-    assert_eq!(seen.reply, json!({"version": 9, "timestamp": t, "clientToken": "t"}));
+    assert_eq!(
+        seen.reply,
+        json!({"version": 9, "timestamp": t, "clientToken": "t"})
+    );
     assert_eq!((seen.delta(), seen.documents()), (None, None));
     assert_eq!(thing.get()["code"], 404);
     let again = thing.delete();
@@ -452,7 +589,10 @@ fn lists_have_their_shape() {
         parse(&named_shadows(&names, Some("next"), Time(5999))),
         json!({"results": ["a", "$b"], "nextToken": "next", "timestamp": 5})
     );
-    assert_eq!(parse(&named_shadows(&[], None, Time(0))), json!({"results": [], "timestamp": 0}));
+    assert_eq!(
+        parse(&named_shadows(&[], None, Time(0))),
+        json!({"results": [], "timestamp": 0})
+    );
 }
 
 /// Ours in the same table: an overload and an unknown outcome look as AWS clients expect.
@@ -466,7 +606,10 @@ fn failures_are_worded_as_aws_does() {
         (Error::PermissionDenied, 403, "Forbidden"),
     ] {
         let reply = parse(&rejected(&error, "pump", Time(7000), None));
-        assert_eq!(reply, json!({"code": code, "message": message, "timestamp": 7}));
+        assert_eq!(
+            reply,
+            json!({"code": code, "message": message, "timestamp": 7})
+        );
     }
     assert_eq!(shadow_label("pump", ""), "pump");
     assert_eq!(shadow_label("pump", "cfg"), "pump~cfg");

@@ -10,15 +10,10 @@ use crate::error::Error;
 use crate::http::body;
 use crate::shadows::CommandHeader;
 
-pub(super) async fn update(
-    call: &Call,
-    headers: &HeaderMap,
-    body: Body,
-) -> Result<String, Error> {
+pub(super) async fn update(call: &Call, headers: &HeaderMap, body: Body) -> Result<String, Error> {
     let door = &call.door;
     let bytes = body::read(headers, body, door.body_bytes_max, call.deadline).await?;
-    let request =
-        aws::parse_update(&bytes, &door.limits).map_err(|refusal| refusal.error)?;
+    let request = aws::parse_update(&bytes, &door.limits).map_err(|refusal| refusal.error)?;
     let kind = Kind::Update(Update {
         shadow: call.shadow.clone(),
         patch: request.patch.clone(),
@@ -50,11 +45,15 @@ fn draft(call: &Call, client_token: Option<String>, kind: Kind) -> Draft {
 
 async fn submit(call: &Call, draft: Draft) -> Result<AcceptedItem, Error> {
     let door = &call.door;
-    let outcome = door.shadows.update(&door.caller, &call.device, draft, call.deadline).await?;
+    let outcome = door
+        .shadows
+        .update(&door.caller, &call.device, draft, call.deadline)
+        .await?;
     match outcome {
-        Outcome::Accepted(items) => {
-            items.into_iter().next().ok_or(Error::Internal("accepted without an item"))
-        }
+        Outcome::Accepted(items) => items
+            .into_iter()
+            .next()
+            .ok_or(Error::Internal("accepted without an item")),
         Outcome::Rejected(rejection) => Err(rejection.into()),
     }
 }

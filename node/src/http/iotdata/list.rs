@@ -31,7 +31,10 @@ pub(super) async fn list(
     let mut names: Vec<ShadowName> = Vec::new();
     let door = &call.door;
     for _ in 0..ROUNDS_MAX {
-        let request = ListRequest { page_size: page_size - names.len(), page_token: &token };
+        let request = ListRequest {
+            page_size: page_size - names.len(),
+            page_token: &token,
+        };
         let page = door
             .shadows
             .list_shadows(&door.caller, &call.device, request, call.deadline)
@@ -49,7 +52,9 @@ pub(super) async fn list(
 }
 
 fn page_size(parameters: &HashMap<String, String>) -> Result<usize, Error> {
-    let Some(text) = parameters.get("pageSize") else { return Ok(PAGE_SIZE_DEFAULT) };
+    let Some(text) = parameters.get("pageSize") else {
+        return Ok(PAGE_SIZE_DEFAULT);
+    };
     match text.parse() {
         Ok(size) if (1..=PAGE_SIZE_MAX).contains(&size) => Ok(size),
         _ => Err(Error::invalid("pageSize", "Invalid pageSize")),

@@ -35,7 +35,10 @@ pub(super) const LIST_PATH: &str = "/api/things/shadow/ListNamedShadowsForThing/
 /// The routes of this door.
 pub(super) fn routes() -> Router<Door> {
     Router::new()
-        .route(SHADOW_PATH, get(read_shadow).post(update_shadow).delete(delete_shadow))
+        .route(
+            SHADOW_PATH,
+            get(read_shadow).post(update_shadow).delete(delete_shadow),
+        )
         .route(LIST_PATH, get(list_named_shadows))
 }
 
@@ -122,7 +125,10 @@ impl Call {
         let device = DeviceId::parse(&thing).map_err(|_| invalid_thing())?;
         Ok(Call {
             door,
-            device: DeviceKey { tenant: Tenant::default(), device },
+            device: DeviceKey {
+                tenant: Tenant::default(),
+                device,
+            },
             shadow: shadow_name(parameters)?,
             request_id: invocation_id(headers),
             deadline: deadline.0,
@@ -142,7 +148,10 @@ impl Call {
 
 /// The shadow that `?name=` names; the classic one without it.
 fn shadow_name(parameters: &HashMap<String, String>) -> Result<ShadowName, Error> {
-    match parameters.get("name").map(|name| (name, ShadowName::parse(name))) {
+    match parameters
+        .get("name")
+        .map(|name| (name, ShadowName::parse(name)))
+    {
         None => Ok(ShadowName::classic()),
         Some((name, Ok(shadow))) if !name.is_empty() => Ok(shadow),
         Some(_) => Err(Error::invalid("name", Cow::Borrowed("Invalid shadow name"))),

@@ -38,7 +38,10 @@ fn keeps_what_is_not_durable_and_drops_the_rest_over_the_limit() {
     tail.durable(second);
     assert_eq!(tail.held().0, 2);
     let plan = tail.plan(0, 20, usize::MAX);
-    assert_eq!((plan.stored.clone(), ids(&plan.entries)), (0..18, vec![18, 19]));
+    assert_eq!(
+        (plan.stored.clone(), ids(&plan.entries)),
+        (0..18, vec![18, 19])
+    );
 }
 
 /// An old completion must not pass for one of the entries that took the place of the old ones.
@@ -61,7 +64,11 @@ fn refuses_a_hole_and_adds_nothing() {
     tail.append(&entries(1, 0..3)).unwrap();
     assert!(matches!(
         tail.append(&entries(1, 4..6)),
-        Err(Error::Hole { expected: 3, found: 4, .. })
+        Err(Error::Hole {
+            expected: 3,
+            found: 4,
+            ..
+        })
     ));
     let torn = [entry(1, 3), entry(1, 5)];
     assert!(matches!(tail.append(&torn), Err(Error::Hole { .. })));

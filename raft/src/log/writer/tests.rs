@@ -6,13 +6,14 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use openraft::storage::{IOFlushed, RaftLogReader, RaftLogStorage};
-use tokio::sync::oneshot;
+use openraft::type_config::TypeConfigExt;
+use openraft::type_config::alias::OneshotReceiverOf;
 
 use super::*;
 use crate::config::HostConfig;
 use crate::log::store::ShardRows;
 use crate::log::{Log, ShardLog};
-use crate::types::{Command, Entry, Payload, Vote, log_id};
+use crate::types::{Command, Entry, Payload, TypeConfig, Vote, log_id};
 
 /// A store whose syncs the test lets through one by one.
 struct GatedStore {
@@ -125,10 +126,10 @@ fn open(store: &Arc<GatedStore>) -> (Arc<Log>, Failure) {
     (log.unwrap(), failure)
 }
 
-type Flushed = oneshot::Receiver<Result<(), std::io::Error>>;
+type Flushed = OneshotReceiverOf<TypeConfig, Result<(), std::io::Error>>;
 
 async fn append(log: &mut ShardLog, range: std::ops::Range<u64>) -> Flushed {
-    let (flushed, done) = oneshot::channel();
+    let (flushed, done) = TypeConfig::oneshot();
     log.append(entries(range), IOFlushed::signal(flushed))
         .await
         .unwrap();
@@ -228,7 +229,7 @@ async fn a_failed_sync_stops_the_writer_for_good() {
     let error = failed.wait_for(Option::is_some).await.unwrap().clone();
     assert_eq!(error.unwrap().code(), "IO");
     assert!(shard.save_vote(&Vote::new(1, 1)).await.is_err());
-    let (flushed, _done) = oneshot::channel();
+    let (flushed, _done) = TypeConfig::oneshot();
     let refused = shard
         .append(entries(2..3), IOFlushed::signal(flushed))
         .await;

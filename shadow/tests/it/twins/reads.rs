@@ -85,7 +85,7 @@ async fn stale_changes_are_dropped() {
     version(twins.submit(&device(0), write(r#"{"a":1}"#), later()).await);
     version(twins.submit(&device(0), write(r#"{"a":2}"#), later()).await);
     let old = shard.changes()[0].clone();
-    twins.applied(old.position.index, &[old.clone()]);
+    twins.applied(old.position.index, std::slice::from_ref(&old));
     assert_eq!(read_version(&twins, 0).await, Some(2));
 
     // The same below a loaded position: a fresh twin that was taught by a read.

@@ -1,0 +1,674 @@
+//! The gRPC door as backend services see it.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use antumbra_proto::v1;
+use antumbra_proto::v1::path_condition::Test;
+use antumbra_proto::v1::watch_shadows_response::Event;
+use tokio_stream::StreamExt;
+use tonic::{Code, Status};
+use tonic_types::StatusExt;
+
+use crate::doors_support::{
+    Site, answer_within, desired, get, key, patiently, reason, refusal, within,
+};
+
+pub async fn put(site: &Site, device: &str, json: &str) -> v1::UpdateShadowResponse {
+    site.grpc
+        .clone()
+        .update_shadow(desired(device, json))
+        .await
+        .unwrap()
+        .into_inner()
+}
+
+pub async fn read(site: &Site, request: v1::GetShadowRequest) -> v1::Shadow {
+    let reply = site
+        .grpc
+        .clone()
+        .get_shadow(request)
+        .await
+        .unwrap()
+        .into_inner();
+    assert!(!reply.cursor.is_empty());
+    reply.shadow.unwrap()
+}
+
+pub async fn refused(site: &Site, request: v1::UpdateShadowRequest) -> Status {
+    site.grpc.clone().update_shadow(request).await.unwrap_err()
+}
+
+/// One shadow, both doors: versions and content agree.
+#[tokio::test]
+async fn both_doors_see_the_same_shadow() {
+    let site = Site::open().await;
+    assert_eq!(put(&site, "pump", r#"{"on":true}"#).await.version, 1);
+    let body = br#"{"state":{"reported":{"on":false}},"version":1}"#;
+    let reply = site.send("POST", "/things/pump/shadow", body).await.json();
+    assert_eq!(reply["version"], 2);
+    let shadow = read(&site, get("pump")).await;
+    assert_eq!(
+        (shadow.version, &*shadow.reported_json),
+        (2, r#"{"on":false}"#)
+    );
+    assert_eq!((shadow.desired_version, shadow.reported_version), (1, 2));
+
+    let deleted = site
+        .grpc
+        .clone()
+        .delete_shadow(v1::DeleteShadowRequest {
+            key: key("pump", ""),
+            ..Default::default()
+        })
+        .await
+        .unwrap()
+        .into_inner();
+    assert_eq!(
+        deleted.version, 3,
+        "this door prints the version of the tombstone"
+    );
+    assert_eq!(
+        site.shadow("pump").await["message"],
+        "No shadow exists with name: 'pump'"
+    );
+    assert_eq!(put(&site, "pump", "{}").await.version, 4);
+    site.close().await;
+}
+
+#[tokio::test]
+async fn reads_give_what_was_asked_for() {
+    let site = Site::open().await;
+    put(
+        &site,
+        "pump",
+        r#"{"wifi":{"ssid":"a","rssi":-60},"on":true}"#,
+    )
+    .await;
+    let whole = read(&site, get("pump")).await;
+    assert_eq!(
+        whole.desired_json,
+        r#"{"on":true,"wifi":{"rssi":-60,"ssid":"a"}}"#
+    );
+    assert_eq!((&*whole.delta_json, &*whole.metadata_json), ("", ""));
+    assert_eq!(
+        whole.key,
+        Some(v1::ShadowKey {
+            tenant: "default".into(),
+            ..key("pump", "").unwrap()
+        })
+    );
+
+    let include = v1::Include {
+        state: false,
+        delta: true,
+        metadata: true,
+    };
+    let paths = vec!["/wifi/ssid".to_owned()];
+    let request = v1::GetShadowRequest {
+        paths,
+        include: Some(include),
+        ..get("pump")
+    };
+    let part = read(&site, request).await;
+    assert_eq!(
+        (&*part.desired_json, &*part.delta_json),
+        ("", r#"{"wifi":{"ssid":"a"}}"#)
+    );
+    let updated = part.updated.unwrap();
+    let millis = updated.seconds * 1000 + i64::from(updated.nanos) / 1_000_000;
+    let leaf = format!(r#"{{"desired":{{"wifi":{{"ssid":{{"timestamp":{millis}}}}}}}}}"#);
+    assert_eq!(part.metadata_json, leaf);
+
+    let local = v1::Consistency::Local as i32;
+    let request = v1::GetShadowRequest {
+        consistency: local,
+        ..get("pump")
+    };
+    assert_eq!(read(&site, request).await.version, 1);
+    site.close().await;
+}
+
+#[tokio::test]
+async fn a_read_waits_for_its_version() {
+    let site = Site::open().await;
+    put(&site, "pump", "{}").await;
+    let request = v1::GetShadowRequest {
+        min_version: 2,
+        ..get("pump")
+    };
+    let waiting = read(&site, request);
+    let (shadow, _) = tokio::join!(waiting, async {
+        tokio::task::yield_now().await;
+        put(&site, "pump", r#"{"a":1}"#).await
+    });
+    assert_eq!((shadow.version, &*shadow.desired_json), (2, r#"{"a":1}"#));
+
+    let request = v1::GetShadowRequest {
+        min_version: 9,
+        ..get("pump")
+    };
+    let status = answer_within(&site, "200m", "GetShadow", request).await;
+    assert_eq!(
+        (status.code(), &*reason(&status)),
+        (Code::DeadlineExceeded, "DEADLINE_EXCEEDED")
+    );
+    site.close().await;
+}
+
+#[tokio::test]
+async fn conditions_guard_the_change() {
+    let site = Site::open().await;
+    put(&site, "pump", r#"{"mode":"eco"}"#).await;
+    let with = |conditions| v1::UpdateShadowRequest {
+        conditions: Some(conditions),
+        ..desired("pump", r#"{"n":1}"#)
+    };
+    let version = |expected| v1::Conditions {
+        expected_version: Some(expected),
+        ..Default::default()
+    };
+    let status = refused(&site, with(version(0))).await;
+    assert_eq!(
+        (status.code(), &*reason(&status)),
+        (Code::Aborted, "VERSION_CONFLICT")
+    );
+    let info = status.get_error_details().error_info().unwrap().clone();
+    assert_eq!(info.metadata["current_version"], "1");
+
+    let path = |pointer: &str, test| v1::Conditions {
+        paths: vec![v1::PathCondition {
+            section: v1::Section::Desired as i32,
+            pointer: pointer.to_owned(),
+            test: Some(test),
+        }],
+        ..Default::default()
+    };
+    for (conditions, holds) in [
+        (path("/mode", Test::Exists(true)), true),
+        (path("/mode", Test::Exists(false)), false),
+        (path("/mode", Test::EqualsJson("\"eco\"".into())), true),
+        (path("/mode", Test::EqualsJson("\"max\"".into())), false),
+        (path("/mode", Test::LeafVersion(1)), true),
+        (path("/mode", Test::LeafVersion(2)), false),
+        (
+            v1::Conditions {
+                expected_reported_version: Some(0),
+                ..Default::default()
+            },
+            true,
+        ),
+        (
+            v1::Conditions {
+                expected_desired_version: Some(99),
+                ..Default::default()
+            },
+            false,
+        ),
+        (
+            v1::Conditions {
+                proposed_version_greater: Some(10),
+                ..Default::default()
+            },
+            true,
+        ),
+        (
+            v1::Conditions {
+                proposed_version_greater: Some(10),
+                ..Default::default()
+            },
+            false,
+        ),
+    ] {
+        let result = site
+            .grpc
+            .clone()
+            .update_shadow(with(conditions.clone()))
+            .await;
+        match result {
+            Ok(_) => assert!(holds, "{conditions:?}"),
+            Err(status) => {
+                assert!(!holds, "{conditions:?}: {status}");
+                assert_eq!(status.code(), Code::FailedPrecondition);
+                assert_eq!(reason(&status), "CONDITION_FAILED");
+            }
+        }
+    }
+    let fresh = v1::UpdateShadowRequest {
+        key: key("new", ""),
+        ..with(version(0))
+    };
+    assert_eq!(
+        site.grpc
+            .clone()
+            .update_shadow(fresh)
+            .await
+            .unwrap()
+            .into_inner()
+            .version,
+        1
+    );
+    site.close().await;
+}
+
+#[tokio::test]
+async fn a_request_id_gives_the_first_outcome_again() {
+    let site = Site::open().await;
+    let request = v1::UpdateShadowRequest {
+        request_id: "r1".into(),
+        ..desired("pump", r#"{"a":1}"#)
+    };
+    let first = site
+        .grpc
+        .clone()
+        .update_shadow(request.clone())
+        .await
+        .unwrap()
+        .into_inner();
+    put(&site, "pump", r#"{"a":2}"#).await;
+    let again = site
+        .grpc
+        .clone()
+        .update_shadow(request.clone())
+        .await
+        .unwrap()
+        .into_inner();
+    assert_eq!(again, first);
+    let other = v1::UpdateShadowRequest {
+        desired_json: Some("{}".into()),
+        ..request
+    };
+    let status = refused(&site, other).await;
+    assert_eq!(reason(&status), "REQUEST_ID_REUSED");
+    assert_eq!(read(&site, get("pump")).await.version, 2);
+    site.close().await;
+}
+
+#[tokio::test]
+async fn batches_have_a_status_per_item_and_are_atomic_per_device() {
+    let site = Site::open().await;
+    put(&site, "b", "{}").await;
+    let named = |device: &str, name: &str, json: &str| v1::UpdateShadowRequest {
+        key: key(device, name),
+        ..desired(device, json)
+    };
+    let conflicting = v1::UpdateShadowRequest {
+        conditions: Some(v1::Conditions {
+            expected_version: Some(7),
+            ..Default::default()
+        }),
+        ..named("b", "", "{}")
+    };
+    let requests = vec![
+        named("a", "", r#"{"n":1}"#),
+        named("b", "x", r#"{"n":1}"#),
+        named("a", "x", r#"{"n":2}"#),
+        conflicting,
+        named("", "", "{}"),
+        named("c", "", "{"),
+        named("c", "x", "{}"),
+    ];
+    let reply = site
+        .grpc
+        .clone()
+        .batch_update_shadows(v1::BatchUpdateShadowsRequest { requests })
+        .await
+        .unwrap()
+        .into_inner();
+    let reasons: Vec<_> = reply.results.iter().map(|result| &*result.reason).collect();
+    assert_eq!(
+        reasons,
+        [
+            "",
+            "VERSION_CONFLICT",
+            "",
+            "VERSION_CONFLICT",
+            "INVALID_ARGUMENT",
+            "INVALID_JSON",
+            "INVALID_JSON"
+        ]
+    );
+    let versions: Vec<_> = reply
+        .results
+        .iter()
+        .filter_map(|result| Some(result.response.as_ref()?.version))
+        .collect();
+    assert_eq!(versions, [1, 1]);
+    assert_eq!(reply.results[1].metadata["failed_item"], "3");
+    assert_eq!(reply.results[3].metadata.get("failed_item"), None);
+    assert_eq!(reply.results[3].metadata["current_version"], "1");
+    assert_eq!(reply.results[6].metadata["failed_item"], "5");
+
+    let requests = [("a", ""), ("b", "x"), ("c", "x"), ("a", "x")];
+    let requests = requests.map(|(device, name)| v1::GetShadowRequest {
+        key: key(device, name),
+        ..Default::default()
+    });
+    let request = v1::BatchGetShadowsRequest {
+        requests: requests.into(),
+    };
+    let got = site
+        .grpc
+        .clone()
+        .batch_get_shadows(request)
+        .await
+        .unwrap()
+        .into_inner();
+    let codes: Vec<_> = got.results.iter().map(|result| result.code).collect();
+    assert_eq!(
+        codes,
+        [0, Code::NotFound as i32, Code::NotFound as i32, 0],
+        "all or none"
+    );
+
+    let many = vec![desired("a", "{}"); 101];
+    let request = v1::BatchUpdateShadowsRequest { requests: many };
+    let status = site
+        .grpc
+        .clone()
+        .batch_update_shadows(request)
+        .await
+        .unwrap_err();
+    assert_eq!(refusal(&status).2, "requests");
+    let large = vec![desired("a", &format!(r#"{{"a":"{}"}}"#, "x".repeat(700_000))); 6];
+    let request = v1::BatchUpdateShadowsRequest { requests: large };
+    let status = site
+        .grpc
+        .clone()
+        .batch_update_shadows(request)
+        .await
+        .unwrap_err();
+    assert_eq!(reason(&status), "TOO_LARGE");
+    let disagree = vec![
+        v1::UpdateShadowRequest {
+            request_id: "r1".into(),
+            ..named("d", "", "{}")
+        },
+        v1::UpdateShadowRequest {
+            request_id: "r2".into(),
+            ..named("d", "x", "{}")
+        },
+    ];
+    let request = v1::BatchUpdateShadowsRequest { requests: disagree };
+    let reply = site
+        .grpc
+        .clone()
+        .batch_update_shadows(request)
+        .await
+        .unwrap()
+        .into_inner();
+    assert!(
+        reply
+            .results
+            .iter()
+            .all(|result| result.reason == "INVALID_ARGUMENT")
+    );
+    site.close().await;
+}
+
+/// Invariant: one stream's updates of one device are applied in the order they were sent.
+#[tokio::test]
+async fn streamed_updates_keep_their_order_per_device() {
+    let site = Site::open_with(|config| config.api.stream_updates_max = 8).await;
+    let total = 60_u64;
+    let requests = (0..total).map(|sequence| {
+        let device = ["a", "b", "c"][sequence as usize % 3];
+        let json = match sequence {
+            30 => "{".to_owned(),
+            _ => format!(r#"{{"n":{sequence}}}"#),
+        };
+        v1::StreamUpdatesRequest {
+            sequence,
+            update: Some(desired(device, &json)),
+        }
+    });
+    let stream = tokio_stream::iter(requests.collect::<Vec<_>>());
+    let mut replies = site
+        .grpc
+        .clone()
+        .stream_updates(stream)
+        .await
+        .unwrap()
+        .into_inner();
+    let mut seen: BTreeMap<u64, v1::BatchUpdateResult> = BTreeMap::new();
+    while let Some(reply) = patiently(replies.next()).await {
+        let reply = reply.unwrap();
+        assert!(seen.insert(reply.sequence, reply.result.unwrap()).is_none());
+    }
+    assert_eq!(seen.len() as u64, total);
+    assert_eq!(seen[&30].reason, "INVALID_JSON");
+    for device in 0..3 {
+        let versions: Vec<u64> = (device..total)
+            .step_by(3)
+            .filter(|sequence| *sequence != 30)
+            .map(|sequence| seen[&sequence].response.as_ref().unwrap().version)
+            .collect();
+        let expected: Vec<u64> = (1..=versions.len() as u64).collect();
+        assert_eq!(versions, expected, "device {device}");
+    }
+    assert_eq!(read(&site, get("c")).await.desired_json, r#"{"n":59}"#);
+    site.close().await;
+}
+
+#[tokio::test]
+async fn lists_page_through_devices_and_shadows() {
+    let site = Site::open().await;
+    for nth in 0..7 {
+        put(&site, &format!("dev-{nth}"), "{}").await;
+    }
+    put(&site, "other", "{}").await;
+    let mut devices = Vec::new();
+    let mut page_token = String::new();
+    loop {
+        let request = v1::ListDevicesRequest {
+            page_size: 3,
+            page_token,
+            device_id_prefix: "dev-".into(),
+            ..Default::default()
+        };
+        let page = site
+            .grpc
+            .clone()
+            .list_devices(request)
+            .await
+            .unwrap()
+            .into_inner();
+        devices.extend(page.device_ids);
+        page_token = page.next_page_token;
+        if page_token.is_empty() {
+            break;
+        }
+    }
+    devices.sort();
+    assert_eq!(
+        devices,
+        (0..7).map(|nth| format!("dev-{nth}")).collect::<Vec<_>>()
+    );
+
+    let named = v1::UpdateShadowRequest {
+        key: key("dev-0", "cfg"),
+        ..desired("", "{}")
+    };
+    site.grpc.clone().update_shadow(named).await.unwrap();
+    let request = v1::ListShadowsRequest {
+        device_id: "dev-0".into(),
+        ..Default::default()
+    };
+    let page = site
+        .grpc
+        .clone()
+        .list_shadows(request)
+        .await
+        .unwrap()
+        .into_inner();
+    let names: Vec<_> = page
+        .shadows
+        .iter()
+        .map(|shadow| &*shadow.shadow_name)
+        .collect();
+    assert_eq!(names, ["", "cfg"]);
+
+    for (page_size, page_token, field) in [
+        (-1, "", "page_size"),
+        (1001, "", "page_size"),
+        (0, "garbage", "page_token"),
+    ] {
+        let page_token = page_token.to_owned();
+        let request = v1::ListDevicesRequest {
+            page_size,
+            page_token,
+            ..Default::default()
+        };
+        let status = site.grpc.clone().list_devices(request).await.unwrap_err();
+        assert_eq!(refusal(&status).2, field);
+    }
+    site.close().await;
+}
+
+#[tokio::test]
+async fn watches_give_documents_then_changes_and_resume() {
+    let site = Site::open().await;
+    put(&site, "a", r#"{"n":1}"#).await;
+    let request = v1::WatchShadowsRequest {
+        device_ids: vec!["a".into()],
+        ..Default::default()
+    };
+    let mut events = site
+        .grpc
+        .clone()
+        .watch_shadows(request.clone())
+        .await
+        .unwrap()
+        .into_inner();
+    let mut next = async || loop {
+        let response = patiently(events.next()).await.unwrap().unwrap();
+        if !matches!(response.event, Some(Event::Bookmark(_))) {
+            break response;
+        }
+    };
+    let Some(Event::Document(document)) = next().await.event else {
+        panic!("a document first")
+    };
+    assert_eq!(
+        (document.version, &*document.desired_json),
+        (1, r#"{"n":1}"#)
+    );
+    let synced = next().await;
+    assert!(matches!(synced.event, Some(Event::Synced(_))));
+
+    let client_token = "t".to_owned();
+    let update = v1::UpdateShadowRequest {
+        client_token,
+        ..desired("a", "null")
+    };
+    site.grpc.clone().update_shadow(update).await.unwrap();
+    let Some(Event::Change(change)) = next().await.event else {
+        panic!("a change")
+    };
+    assert_eq!(
+        (change.version, &*change.client_token, &*change.actor),
+        (2, "t", "grpc")
+    );
+    assert_eq!(change.desired_patch_json.as_deref(), Some("null"));
+    assert_eq!((change.reported_patch_json, change.deleted), (None, false));
+    site.send("DELETE", "/things/a/shadow", b"").await;
+    let Some(Event::Change(change)) = next().await.event else {
+        panic!("a change")
+    };
+    assert_eq!(
+        (change.version, change.deleted, change.desired_patch_json),
+        (3, true, None)
+    );
+    assert_eq!(change.actor, "http");
+
+    // From the cursor of `synced` both changes come again, and nothing before them.
+    let resumed = v1::WatchShadowsRequest {
+        cursor: synced.cursor,
+        ..request.clone()
+    };
+    let mut events = site
+        .grpc
+        .clone()
+        .watch_shadows(resumed)
+        .await
+        .unwrap()
+        .into_inner();
+    for version in [2, 3] {
+        let response = patiently(events.next()).await.unwrap().unwrap();
+        let Some(Event::Change(change)) = response.event else {
+            panic!("{response:?}")
+        };
+        assert_eq!(change.version, version);
+    }
+
+    // A cursor that means nothing is told so; a deadline that the caller set ends the stream.
+    let cursor = "garbage".to_owned();
+    let unknown = within(
+        Duration::from_millis(500),
+        v1::WatchShadowsRequest {
+            cursor,
+            ..request.clone()
+        },
+    );
+    let mut events = site
+        .grpc
+        .clone()
+        .watch_shadows(unknown)
+        .await
+        .unwrap()
+        .into_inner();
+    let first = patiently(events.next()).await.unwrap().unwrap();
+    let Some(Event::Reset(reset)) = first.event else {
+        panic!("a reset first")
+    };
+    assert_eq!(reset.reason, "CURSOR_UNKNOWN");
+    let end = loop {
+        if let Err(status) = patiently(events.next())
+            .await
+            .expect("an end with a status")
+        {
+            break status;
+        }
+    };
+    assert_eq!(reason(&end), "DEADLINE_EXCEEDED");
+
+    let both = v1::WatchShadowsRequest {
+        device_id_prefix: "a".into(),
+        ..request
+    };
+    let status = site.grpc.clone().watch_shadows(both).await.unwrap_err();
+    assert_eq!(refusal(&status).2, "device_id_prefix");
+    site.close().await;
+}
+
+/// The deadline of the caller holds for every call, and one that is no deadline is refused.
+#[tokio::test]
+async fn deadlines_are_kept() {
+    let site = Site::open().await;
+    let start = Instant::now();
+    let waiting = v1::GetShadowRequest {
+        min_version: 5,
+        ..get("pump")
+    };
+    let status = answer_within(&site, "100m", "GetShadow", waiting.clone()).await;
+    assert_eq!(
+        (status.code(), &*reason(&status)),
+        (Code::DeadlineExceeded, "DEADLINE_EXCEEDED")
+    );
+    assert!(start.elapsed() < Duration::from_secs(5));
+
+    let status = answer_within(&site, "soon", "GetShadow", waiting).await;
+    assert_eq!(refusal(&status).2, "grpc-timeout");
+    site.close().await;
+
+    // A call that brings no deadline has the one of the configuration.
+    let site =
+        Site::open_with(|config| config.api.default_deadline = Duration::from_millis(100)).await;
+    let waiting = v1::GetShadowRequest {
+        min_version: 5,
+        ..get("pump")
+    };
+    let status = site.grpc.clone().get_shadow(waiting).await.unwrap_err();
+    assert_eq!(status.code(), Code::DeadlineExceeded);
+    site.close().await;
+}
