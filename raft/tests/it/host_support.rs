@@ -229,16 +229,48 @@ pub(crate) fn dump(shard: &Shard<Counters>) -> Vec<(Bytes, Bytes)> {
     rows
 }
 
-/// A copy as a crash would leave it: nothing flushed, nothing closed.
+/// The image that a crash at one instant would leave of a running host's directory. A copy takes
+/// time, and in it files come and go: only one during which nothing changed is such an image.
 pub(crate) fn copy(from: &Path, to: &Path) {
-    std::fs::create_dir_all(to).unwrap();
-    for entry in std::fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
+    for _ in 0..1000 {
+        let before = fingerprint(from);
+        let copied = copy_files(from, to);
+        if copied.is_ok() && before.is_ok() && before.ok() == fingerprint(from).ok() {
+            return;
+        }
+        std::fs::remove_dir_all(to).unwrap();
+    }
+    panic!("the directory never held still");
+}
+
+fn copy_files(from: &Path, to: &Path) -> std::io::Result<()> {
+    std::fs::create_dir_all(to)?;
+    for entry in std::fs::read_dir(from)? {
+        let entry = entry?;
         let target = to.join(entry.file_name());
-        if entry.file_type().unwrap().is_dir() {
-            copy(&entry.path(), &target);
+        if entry.file_type()?.is_dir() {
+            copy_files(&entry.path(), &target)?;
         } else {
-            std::fs::copy(entry.path(), target).unwrap();
+            std::fs::copy(entry.path(), target)?;
         }
     }
+    Ok(())
+}
+
+/// Every file with its length and when it was changed, in order.
+fn fingerprint(
+    directory: &Path,
+) -> std::io::Result<Vec<(std::path::PathBuf, u64, std::time::SystemTime)>> {
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(directory)? {
+        let entry = entry?;
+        let metadata = entry.metadata()?;
+        if metadata.is_dir() {
+            files.extend(fingerprint(&entry.path())?);
+        } else {
+            files.push((entry.path(), metadata.len(), metadata.modified()?));
+        }
+    }
+    files.sort();
+    Ok(files)
 }
