@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use tonic::transport::{Channel, Endpoint};
@@ -251,11 +251,17 @@ impl Client {
     ) -> Result<Vec<v1::Change>> {
         let mut stream = self.watch(prefix, cursor).await?;
         let mut changes = Vec::new();
+        let mut heard = Instant::now();
         while !enough(&changes) {
-            let message = tokio::time::timeout(self.limit, stream.message()).await;
+            // Bookmarks say that the stream is alive, not that anything is still to come.
+            let left = self.limit.saturating_sub(heard.elapsed());
+            let message = tokio::time::timeout(left, stream.message()).await;
             let message = message.with_context(|| format!("after {} changes", changes.len()))??;
             match message.context("the watch ended")?.event {
-                Some(Event::Change(change)) => changes.push(change),
+                Some(Event::Change(change)) => {
+                    changes.push(change);
+                    heard = Instant::now();
+                }
                 Some(Event::Bookmark(_) | Event::Synced(_)) => {}
                 other => bail!("{other:?} instead of a change, after {}", changes.len()),
             }

@@ -50,6 +50,11 @@ pub(crate) fn run(
             "TEST SWITCH ACTIVE: this node injects faults and may lose data"
         );
     }
+    // Without it the allocator gives pages back only while it is used, so a node that falls idle
+    // would keep what its twins had.
+    if let Err(error) = tikv_jemalloc_ctl::background_thread::write(true) {
+        warn!(%error, "idle memory will be given back late");
+    }
     let runtime = runtime(&config)?;
     let result = runtime.block_on(serve(config, banner));
     // Blocking scans that nobody waits for any more must not hold up the exit.

@@ -16,7 +16,7 @@ use tokio::runtime::Handle;
 use antumbra_proto::v1;
 use antumbra_tests::client::{self, Client};
 use antumbra_tests::node::{Launch, Node, Options, Stopped};
-use antumbra_tests::{environment, files};
+use antumbra_tests::{environment, files, waiting};
 
 const FLIPS: usize = 200;
 const DEVICES: usize = 300;
@@ -108,6 +108,24 @@ fn targets(data: &Path) -> BTreeMap<&'static str, Vec<PathBuf>> {
     targets
 }
 
+/// Waits until the node has noted its last synced batch in the seal, which it does soon after it
+/// falls quiet. Before that, a changed byte in the last record of the log cannot be told from a write
+/// that was cut off.
+fn wait_until_sealed(data: &Path) {
+    let modified = |path: &Path| fs::metadata(data.join(path)).unwrap().modified().unwrap();
+    let logs = || {
+        let files = files::list(data).unwrap().into_iter();
+        files
+            .filter(|path| kind(path) == Some("log/ WAL"))
+            .map(|path| modified(&path))
+            .max()
+    };
+    waiting::until("the seal is newer than the log", READ_LIMIT, || {
+        (modified(Path::new("seal")) > logs()?).then_some(())
+    })
+    .unwrap();
+}
+
 /// A small directory with data in every kind of file, of a node that was killed.
 async fn prepare(options: &Options) -> (Reader, Content) {
     let mut devices: Vec<String> = (0..DEVICES)
@@ -135,6 +153,7 @@ async fn prepare(options: &Options) -> (Reader, Content) {
             changes: ROUNDS * DEVICES,
         };
         let content = reader.read(&node).await.unwrap();
+        wait_until_sealed(&options.data_dir);
         node.kill().unwrap();
         return (reader, content);
     }

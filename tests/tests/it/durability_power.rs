@@ -50,11 +50,11 @@ async fn durability_ten_power_cuts_lose_nothing() {
 
     let load = Load::start(node.grpc(), writing("power"));
     for _ in 0..CUTS {
-        load.progress(50, WITHIN).await.unwrap();
+        load.progress(200, WITHIN).await.unwrap();
         cut(&disk, node);
         node = Node::start(&options).unwrap();
     }
-    load.progress(50, WITHIN).await.unwrap();
+    load.progress(200, WITHIN).await.unwrap();
     let history = load.stop(WITHIN).await.unwrap();
 
     let verdict = load::check(&client, &history).await.unwrap();
