@@ -33,7 +33,7 @@ async fn twins_of_100_000_idle_devices_give_everything_back() {
     let options = Options::new(directory.path())
         .with_env("ANTUMBRA_LIMITS_TWIN_IDLE", format!("{}s", IDLE.as_secs()))
         .with_env("ANTUMBRA_STORAGE_CACHE_BYTES", "32MiB")
-        .with_env("ANTUMBRA_STORAGE_FLUSH_LOG_BYTES", "16MiB");
+        .with_env("ANTUMBRA_STORAGE_FLUSH_INTERVAL", "1s");
     let node = Node::start(&options).unwrap();
     let devices: Vec<String> = (0..DEVICES)
         .map(|number| format!("idle-{number}"))
