@@ -11,10 +11,10 @@ export PATH := $(ANTUMBRA_TOOLS)/bin:$(PATH)
 help: ## What can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
-run: ## Build and start a durable node on this machine
+run: ## Build and start a durable cluster of three nodes on this machine
 	@.ci/setup run
 	@cargo build --locked --workspace --bin antumbra
-	@exec $(CARGO_TARGET_DIR)/debug/antumbra dev
+	@exec $(CARGO_TARGET_DIR)/debug/antumbra dev --nodes 3
 
 build: ## Build everything
 	@.ci/setup run

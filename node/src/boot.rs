@@ -1,46 +1,31 @@
 //! The start of a node as a list of steps. Whatever a step takes is given back by the same step of
 //! [`crate::shutdown`], in reverse.
 
-mod settings;
+pub(crate) mod settings;
 
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
-use antumbra_raft::{Env, Host, NoTransport, ReplicaId, Role, Shard, ShardId, ShardSpec};
-use antumbra_shadow::{Time, Twins};
+use antumbra_raft::{Env, Host};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
-use tokio::task::JoinSet;
-use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 use uuid::Uuid;
 
+use crate::cluster::agent::Agent;
+use crate::cluster::bootstrap;
+use crate::cluster::office::{Desk, Office, Serving};
+use crate::cluster::{NodeInfo, Standing};
 use crate::config::Config;
 use crate::health::{Health, Phase};
-use crate::identity::{self, DataDirectory, Identity, Owner, Replica};
+use crate::identity::{self, DataDirectory, Identity, Owner};
 use crate::metrics::Exporter;
-use crate::shadows::{
-    Caller, ClusterMark, Faults, Place, Port, Relay, RelayLimits, ShadowMachine, Shadows,
-    ShadowsConfig, ShardContext, ShardMap, Trimmer,
-};
-use crate::shutdown::Running;
+use crate::peer::{self, Me, PeerTransport, Tls};
+use crate::shadows::{Caller, Shadows, ShadowsConfig, Wiring};
+use crate::shutdown::{Manager, Running};
 use crate::{api, http, metrics};
-
-/// The id of the only node of a cluster, and of its replica of every shard.
-const FIRST_ID: u64 = 1;
-
-/// How long the replay of the log may take, and after it an election.
-const RECOVERY_TIMEOUT: Duration = Duration::from_secs(600);
-
-/// Changes and bytes of them that wait in memory for the watchers of one shard.
-const RELAY_LIMITS: RelayLimits = RelayLimits {
-    changes_max: 16 * 1024,
-    bytes_max: 32 << 20,
-};
 
 /// Why a node did not start, or had to stop.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -65,6 +50,15 @@ pub enum Error {
     /// The engine does not open its stores or has met damage.
     #[error(transparent)]
     Engine(Arc<antumbra_raft::Error>),
+    /// A certificate or key cannot be used.
+    #[error("certificates of the peer link: {0}. `antumbra cert` makes new ones")]
+    Tls(Arc<peer::TlsError>),
+    /// Another data directory took this node's name over.
+    #[error(
+        "another data directory has joined the cluster under this node's name. This one is not needed \
+         any more: set it aside and start with an empty one, or give the node another name"
+    )]
+    Replaced,
     /// A bug of ours.
     #[error("a task of the node panicked. Please report it with the log")]
     Panicked,
@@ -77,6 +71,8 @@ impl Error {
             Error::Listen { .. } => "LISTEN",
             Error::Identity(error) => error.code(),
             Error::Engine(error) => error.code(),
+            Error::Tls(_) => "TLS",
+            Error::Replaced => "NODE_REPLACED",
             Error::Panicked => "PANICKED",
         }
     }
@@ -89,7 +85,7 @@ impl Error {
                 identity::Error::Damaged { .. } | identity::Error::Missing { .. }
             ),
             Error::Engine(error) => error.is_damage(),
-            Error::Listen { .. } | Error::Panicked => false,
+            Error::Listen { .. } | Error::Tls(_) | Error::Replaced | Error::Panicked => false,
         }
     }
 }
@@ -114,6 +110,8 @@ pub struct Listeners {
     pub grpc: TcpListener,
     /// The HTTP door.
     pub http: TcpListener,
+    /// The link to other nodes.
+    pub peer: TcpListener,
 }
 
 impl Listeners {
@@ -122,6 +120,7 @@ impl Listeners {
         Ok(Listeners {
             grpc: bind("gRPC", config.api.listen).await?,
             http: bind("HTTP", config.http.listen).await?,
+            peer: bind("peer", config.peer.listen).await?,
         })
     }
 
@@ -129,6 +128,7 @@ impl Listeners {
         Ok(Addresses {
             grpc: local_address("gRPC", &self.grpc)?,
             http: local_address("HTTP", &self.http)?,
+            peer: local_address("peer", &self.peer)?,
         })
     }
 }
@@ -140,6 +140,8 @@ pub struct Addresses {
     pub grpc: SocketAddr,
     /// The HTTP door.
     pub http: SocketAddr,
+    /// The link to other nodes.
+    pub peer: SocketAddr,
 }
 
 /// A node that serves.
@@ -147,12 +149,13 @@ pub struct Node {
     shadows: Shadows,
     addresses: Addresses,
     health: Health,
-    identity: Identity,
+    info: NodeInfo,
     failed: watch::Receiver<Option<Arc<antumbra_raft::Error>>>,
     running: Running,
 }
 
-/// Starts a node and serves. On an error everything that was opened is closed again.
+/// Starts a node and serves. Waits for the other nodes of its cluster as long as it takes. On an
+/// error everything that was opened is closed again; dropped midway, it leaves what a crash would.
 pub async fn start(config: Config, listeners: Listeners) -> Result<Node, Error> {
     // 1. The listeners are bound; metrics and health exist before anything reports to them.
     let addresses = listeners.addresses()?;
@@ -162,22 +165,49 @@ pub async fn start(config: Config, listeners: Listeners) -> Result<Node, Error> 
 
     // 2. The data directory is ours, and is the one that was meant.
     let (directory, identity) = claim_directory(&config).await?;
+    let directory = Arc::new(directory);
+    let info = settings::node_info(&config, &identity, &addresses);
 
-    // 3. Both stores are open.
+    // 3. The way to other nodes exists, and both stores are open.
     let env = Env::system();
+    let tls = settings::tls(&config).map_err(|error| Error::Tls(Arc::new(error)))?;
+    let me = Me::new(info.name.clone());
+    let links = peer::Directory::new();
+    let transport = PeerTransport::new(me.clone(), links.clone(), tls.clone());
+    let transport = Arc::new(transport);
     let host_config = settings::host_config(&config, &identity);
-    let host = Host::open(host_config, env.clone(), Arc::new(NoTransport)).await?;
+    let host = Host::open(host_config, env.clone(), transport.clone()).await?;
+    let host = Arc::new(host);
+    let office = Office::new(
+        identity,
+        info.clone(),
+        me.clone(),
+        Arc::clone(&transport),
+        links,
+        Arc::clone(&directory),
+    );
     let mut running = Running::new(
         directory,
         host,
+        office,
         config.node.shutdown_timeout,
         health.clone(),
     );
 
-    // 4. to 8. happen on open stores, which a failure must close.
-    let serving = serve(&config, &env, identity, listeners, exporter, &mut running).await;
-    let (shadows, identity) = match serving {
-        Ok(serving) => serving,
+    // 4. to 7. happen on open stores, which a failure must close.
+    let serving = serve(
+        &config,
+        &env,
+        me,
+        tls,
+        transport,
+        listeners,
+        exporter,
+        &mut running,
+    )
+    .await;
+    let shadows = match serving {
+        Ok(shadows) => shadows,
         Err(error) => {
             if let Err(error) = running.shutdown().await {
                 warn!(%error, "close after a failed start");
@@ -190,60 +220,93 @@ pub async fn start(config: Config, listeners: Listeners) -> Result<Node, Error> 
         shadows,
         addresses,
         health,
-        identity,
+        info,
         running,
     })
 }
 
+#[allow(clippy::too_many_arguments, reason = "what the steps before it made")]
 async fn serve(
     config: &Config,
     env: &Env,
-    mut identity: Identity,
+    me: Me,
+    tls: Tls,
+    transport: Arc<PeerTransport>,
     listeners: Listeners,
     exporter: Option<Exporter>,
     running: &mut Running,
-) -> Result<(Shadows, Identity), Error> {
-    // 4. The replicas run, and know what they must know before they may serve.
-    let contexts = start_shards(config, env, &identity, running).await?;
-    for context in contexts.values() {
-        context.shard.recovered(RECOVERY_TIMEOUT).await?;
+) -> Result<Shadows, Error> {
+    // 4. The node belongs to a cluster, or founds one with the others.
+    let office = Arc::clone(&running.office);
+    let (peer, stop) = (listeners.peer, running.stop_peers.clone());
+    let desk = Arc::new(Desk(Arc::clone(&office)));
+    running.peers.spawn(peer::serve(peer, me, tls, desk, stop));
+    let plan = settings::plan(config, office.info());
+    let beginning = bootstrap::run(&plan, &office).await?;
+    let cluster_id = office.cluster_id().ok_or(Error::Panicked)?;
+
+    // 5. The doors open, and answer UNAVAILABLE until the shards are known.
+    let shadows = Shadows::new(Wiring {
+        node: office.info().name.clone(),
+        clock: Arc::clone(&env.clock),
+        peers: settings::peers(Arc::downgrade(&running.host), transport),
+        cluster: settings::cluster_mark(cluster_id),
+        config: ShadowsConfig {
+            watch_events_max: config.api.watch_events_max as usize,
+            ..ShadowsConfig::default()
+        },
+        stop: running.stop_watches.clone(),
+    });
+    running.host.set_forward_handler(shadows.forward_handler());
+    office.open(Serving {
+        host: Arc::clone(&running.host),
+        shadows: shadows.clone(),
+    });
+    let doors = Doors {
+        grpc: listeners.grpc,
+        http: listeners.http,
+    };
+    open_doors(config, env, &shadows, doors, exporter, running)?;
+
+    // 6. Its replicas run, and know what they must know before they may serve.
+    let mut agent = Agent::new(
+        config.clone(),
+        env.clone(),
+        Arc::clone(&running.host),
+        Arc::clone(&office),
+        shadows.clone(),
+    );
+    let (begun, mut serving) = (agent.begin(beginning).await, agent.serving());
+    let mut failed = running.host.failed();
+    let manager = running.manager.insert(Manager::start(agent));
+    begun?;
+    tokio::select! {
+        biased;
+        found = failed.wait_for(Option::is_some) => {
+            let found = found.ok().and_then(|found| found.clone());
+            return Err(found.map_or(Error::Panicked, Error::Engine));
+        }
+        serving = serving.wait_for(|serving| *serving) => {
+            serving.map_err(|_| Error::Panicked)?;
+        }
+        error = manager.failed() => return Err(error),
     }
 
-    // 5. From now on a missing store is damage.
-    if !identity.created {
-        identity.created = true;
-        identity = write_identity(running, identity).await?;
-    }
-
-    // 6. Where this node leads, it leads the twins too.
-    for context in contexts.values() {
-        lead_twins(context, running).await?;
-    }
-
-    // 7. The feed is kept within its limits.
-    let shards = identity.replicas.len() as u64;
-    for context in contexts.values() {
-        let clock = Arc::clone(&env.clock);
-        let now = Box::new(move || Time(clock.now_ms()));
-        let trimmer = Trimmer::new(context.clone(), settings::trim_limits(config, shards), now);
-        running.tasks.spawn(trimmer.run(running.stop_tasks.clone()));
-    }
-
-    // 8. The doors open.
-    let map = shard_map(running.directory.path(), &identity)?;
-    let stop = running.stop_watches.clone();
-    let shadows = shadows(config, &identity, map, contexts, stop);
-    running.contexts = shadows.contexts().cloned().collect();
-    open_doors(config, env, &shadows, listeners, exporter, running)?;
+    // 7. It says so.
     running.health.enter(Phase::Serving);
-    info!(node = %identity.node_name, shards, "node serves");
-    Ok((shadows, identity))
+    info!(node = office.info().name, "node serves");
+    Ok(shadows)
 }
 
 impl Node {
     /// The use cases, for callers within the process.
     pub fn shadows(&self) -> &Shadows {
         &self.shadows
+    }
+
+    /// What the node knows of its cluster.
+    pub fn office(&self) -> Arc<Office> {
+        Arc::clone(&self.running.office)
     }
 
     /// Where the doors are.
@@ -257,28 +320,29 @@ impl Node {
     }
 
     /// Who this node is.
-    pub fn identity(&self) -> &Identity {
-        &self.identity
+    pub fn info(&self) -> &NodeInfo {
+        &self.info
     }
 
-    /// Resolves when the node met damage or lost its disk: it must be shut down and the process
-    /// must end with the error. May be dropped midway.
+    /// Resolves when the node met damage, lost its disk or was replaced: it must be shut down and the
+    /// process must end with the error. May be dropped midway.
     pub async fn failed(&mut self) -> Error {
-        let found = match self.failed.wait_for(Option::is_some).await {
-            Ok(found) => found.clone(),
-            Err(_) => None,
+        let engine = self.failed.wait_for(Option::is_some);
+        let failure = tokio::select! {
+            biased;
+            found = engine => match found.ok().and_then(|found| found.clone()) {
+                Some(found) => Error::Engine(found),
+                None => Error::Panicked,
+            },
+            error = self.running.manager_failed() => error,
         };
         self.health.enter(Phase::Failed);
-        match found {
-            Some(found) => {
-                error!(code = found.code(), error = %found, "node failed");
-                Error::Engine(found)
-            }
-            None => Error::Panicked,
-        }
+        error!(code = failure.code(), error = %failure, "node failed");
+        failure
     }
 
-    /// Finishes requests in flight within the configured time and closes the data.
+    /// Hands its leads over, finishes requests in flight within the configured time and closes the
+    /// data.
     pub async fn shutdown(self) -> Result<(), Error> {
         drop(self.shadows);
         self.running.shutdown().await
@@ -306,13 +370,12 @@ fn local_address(door: &'static str, listener: &TcpListener) -> Result<SocketAdd
 async fn claim_directory(config: &Config) -> Result<(DataDirectory, Identity), Error> {
     let (path, cluster) = (config.node.data_dir.clone(), config.cluster.name.clone());
     let node = config.node.name.clone();
-    let shards = settings::shard_count(config.cluster.shards);
     let claim = move || {
         let owner = Owner {
             cluster_name: &cluster,
             node_name: &node,
         };
-        claim_blocking(&path, owner, shards)
+        claim_blocking(&path, owner)
     };
     blocking(claim).await
 }
@@ -320,35 +383,21 @@ async fn claim_directory(config: &Config) -> Result<(DataDirectory, Identity), E
 fn claim_blocking(
     path: &Path,
     owner: Owner<'_>,
-    shards: u32,
 ) -> Result<(DataDirectory, Identity), identity::Error> {
     let directory = DataDirectory::lock(path)?;
     if let Some(identity) = directory.read(owner)? {
         return Ok((directory, identity));
     }
-    let map = ShardMap::even(shards);
-    let replicas = map.places().iter().map(|place| Replica {
-        shard: place.shard,
-        replica: ReplicaId(FIRST_ID),
-        range: place.range,
-    });
     let identity = Identity {
         cluster_name: owner.cluster_name.to_owned(),
-        cluster_id: Uuid::new_v4(),
         node_name: owner.node_name.to_owned(),
-        node_id: FIRST_ID,
         incarnation: Uuid::new_v4(),
-        replicas: replicas.collect(),
+        standing: Standing::Blank,
         created: false,
     };
     directory.write(&identity)?;
-    info!(path = %path.display(), shards, "new data directory");
+    info!(path = %path.display(), "new data directory");
     Ok((directory, identity))
-}
-
-async fn write_identity(running: &mut Running, identity: Identity) -> Result<Identity, Error> {
-    let directory = Arc::clone(&running.directory);
-    blocking(move || directory.write(&identity).map(|()| identity)).await
 }
 
 async fn blocking<T: Send + 'static>(
@@ -358,149 +407,21 @@ async fn blocking<T: Send + 'static>(
     Ok(done.map_err(|_| Error::Panicked)??)
 }
 
-/// Starts all replicas at the same time: each replays its part of the log on a core of its own.
-async fn start_shards(
-    config: &Config,
-    env: &Env,
-    identity: &Identity,
-    running: &mut Running,
-) -> Result<BTreeMap<ShardId, ShardContext>, Error> {
-    let shards = identity.replicas.len();
-    let mut starting = JoinSet::new();
-    for replica in &identity.replicas {
-        let relay = Relay::new(RELAY_LIMITS);
-        let machine = Arc::new(ShadowMachine::new(Arc::clone(&relay)));
-        running.machines.push(Arc::clone(&machine));
-        let spec = shard_spec(identity, *replica);
-        let (config, env) = (config.clone(), env.clone());
-        let host = Arc::clone(&running.host);
-        starting.spawn(async move {
-            let shard = host.start_shard(spec, Arc::clone(&machine)).await?;
-            Ok(attach_twins(&config, &env, shards, shard, &machine, relay))
-        });
-    }
-    let mut contexts = BTreeMap::new();
-    let mut failure = None;
-    // All are waited for, also after a failure: a shutdown must find none of them halfway.
-    while let Some(started) = starting.join_next().await {
-        match started.unwrap_or(Err(Error::Panicked)) {
-            Ok(context) => {
-                contexts.insert(context.id(), context);
-            }
-            Err(error) => {
-                failure.get_or_insert(error);
-            }
-        }
-    }
-    failure.map_or(Ok(contexts), Err)
-}
-
-fn shard_spec(identity: &Identity, replica: Replica) -> ShardSpec {
-    let node = antumbra_raft::Node {
-        name: identity.node_name.clone(),
-        address: String::new(),
-    };
-    ShardSpec {
-        shard: replica.shard,
-        replica: replica.replica,
-        range: replica.range,
-        members: BTreeMap::from([(replica.replica, node)]),
-        create: !identity.created,
-    }
-}
-
-fn attach_twins(
-    config: &Config,
-    env: &Env,
-    shards: usize,
-    shard: Shard<ShadowMachine>,
-    machine: &ShadowMachine,
-    relay: Arc<Relay>,
-) -> ShardContext {
-    let faults = Faults::new(config.test_switches.lose_proposal);
-    let port = Arc::new(Port::new(shard.clone(), Arc::clone(&env.clock), faults));
-    let twins = Twins::new(port, settings::twins_config(config, shards));
-    machine.attach(twins.clone());
-    ShardContext {
-        range: shard.range(),
-        shard,
-        twins,
-        relay,
-    }
-}
-
-/// Makes the twins follow the role of their replica, and waits until it has one.
-async fn lead_twins(context: &ShardContext, running: &mut Running) -> Result<(), Error> {
-    let mut role = context.shard.role();
-    let twins = context.twins.clone();
-    let stop = running.stop_tasks.clone();
-    let (settled, mut has_role) = watch::channel(false);
-    running.tasks.spawn(async move {
-        loop {
-            let now = *role.borrow_and_update();
-            match now {
-                Role::Leader { term } => twins.lead(term),
-                Role::Starting | Role::Follower { .. } | Role::Stopped => twins.step_down(),
-            }
-            if matches!(
-                now,
-                Role::Leader { .. } | Role::Follower { leader: Some(_) }
-            ) {
-                settled.send_replace(true);
-            }
-            tokio::select! {
-                biased;
-                () = stop.cancelled() => return,
-                changed = role.changed() => if changed.is_err() { return },
-            }
-        }
-    });
-    let waiting = has_role.wait_for(|settled| *settled);
-    match timeout(RECOVERY_TIMEOUT, waiting).await {
-        Ok(Ok(_)) => Ok(()),
-        _ => Err(Error::from(antumbra_raft::Error::Timeout {
-            action: "elect a leader",
-        })),
-    }
-}
-
-fn shard_map(path: &Path, identity: &Identity) -> Result<ShardMap, Error> {
-    let places = identity.replicas.iter().map(|replica| Place {
-        shard: replica.shard,
-        range: replica.range,
-    });
-    ShardMap::of(places).ok_or_else(|| {
-        Error::from(identity::Error::Damaged {
-            path: path.to_owned(),
-            what: "its shards do not cover every hash once".to_owned(),
-        })
-    })
-}
-
-fn shadows(
-    config: &Config,
-    identity: &Identity,
-    map: ShardMap,
-    contexts: BTreeMap<ShardId, ShardContext>,
-    stop: CancellationToken,
-) -> Shadows {
-    let mark = ClusterMark(crc32fast::hash(identity.cluster_id.as_bytes()));
-    let settings = ShadowsConfig {
-        watch_events_max: config.api.watch_events_max as usize,
-        ..ShadowsConfig::default()
-    };
-    Shadows::new(map, contexts, mark, settings, stop)
+/// The sockets of the doors for clients.
+struct Doors {
+    grpc: TcpListener,
+    http: TcpListener,
 }
 
 fn open_doors(
     config: &Config,
     env: &Env,
     shadows: &Shadows,
-    listeners: Listeners,
+    listeners: Doors,
     exporter: Option<Exporter>,
     running: &Running,
 ) -> Result<(), Error> {
-    let addresses = listeners.addresses()?;
+    let grpc_address = local_address("gRPC", &listeners.grpc)?;
     let limits = settings::limits(config);
     let http = http::Door {
         shadows: shadows.clone(),
@@ -511,12 +432,13 @@ fn open_doors(
         clock: Arc::clone(&env.clock),
         default_deadline: config.http.default_deadline,
         body_bytes_max: config.http.body_bytes_max.0,
-        grpc_address: addresses.grpc,
+        grpc_address,
     };
     let stop = running.stop_doors.clone();
     running.doors.spawn(http::serve(listeners.http, http, stop));
     let grpc = api::Door {
         shadows: shadows.clone(),
+        cluster: Arc::clone(&running.office),
         caller: Arc::new(Caller::anyone("grpc")),
         limits,
         health: running.health.clone(),

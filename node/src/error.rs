@@ -94,6 +94,9 @@ pub enum Error {
     /// No replica can take the command now.
     #[error("unavailable: {0}")]
     Unavailable(&'static str),
+    /// A node of the cluster did nothing, and says why.
+    #[error("refused: {0}")]
+    Refused(String),
     /// The command was sent and its fate is not known.
     #[error("the outcome is unknown: the change may or may not have been applied")]
     OutcomeUnknown,
@@ -260,7 +263,7 @@ impl Error {
             Error::TooLarge { .. } => Reason::TooLarge,
             Error::TooManyShadows { .. } => Reason::TooManyShadows,
             Error::Overloaded => Reason::Overloaded,
-            Error::Unavailable(_) => Reason::Unavailable,
+            Error::Unavailable(_) | Error::Refused(_) => Reason::Unavailable,
             Error::OutcomeUnknown => Reason::OutcomeUnknown,
             Error::Deadline => Reason::DeadlineExceeded,
             Error::Unauthenticated => Reason::Unauthenticated,
@@ -309,7 +312,7 @@ impl Error {
             Error::TooLarge { .. } => "The payload exceeds the maximum size allowed".into(),
             Error::TooManyShadows { .. } => "Too many shadows for this thing".into(),
             Error::Overloaded => "Too many requests".into(),
-            Error::Unavailable(_) => "Service unavailable".into(),
+            Error::Unavailable(_) | Error::Refused(_) => "Service unavailable".into(),
             Error::OutcomeUnknown | Error::Deadline | Error::Damaged | Error::Internal(_) => {
                 "Internal service failure".into()
             }
@@ -337,7 +340,7 @@ impl Error {
                 let reason = format!("nested deeper than {max} levels");
                 details.add_bad_request_violation(field.clone(), reason);
             }
-            Error::Overloaded | Error::Unavailable(_) => {
+            Error::Overloaded | Error::Unavailable(_) | Error::Refused(_) => {
                 details.set_retry_info(Some(RETRY_DELAY));
             }
             _ => {}

@@ -1,4 +1,5 @@
-//! Who owns a data directory: the header file `identity` and the lock on the directory.
+//! Who owns a data directory: the header file `identity` and the lock on the directory. Beside it the
+//! file `cluster` keeps the last state of the cluster that the node has seen, in the same frame.
 //!
 //! The header is read and checked before anything else is opened, and replaced only as a whole.
 //! What does not fit is refused with a code; nothing is ever deleted. The frame (magic, format,
@@ -12,12 +13,17 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use antumbra_raft::{HashRange, ReplicaId, ShardId};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use crate::cluster::{ClusterState, Founding, NodeId, Standing};
+
 /// Name of the header file.
 const FILE: &str = "identity";
+
+/// Name of the file with the last known state of the cluster.
+const CLUSTER_FILE: &str = "cluster";
 
 /// Name of the file that holds the lock. Its content says nothing.
 const LOCK_FILE: &str = "lock";
@@ -31,7 +37,7 @@ const FORMAT: u32 = 1;
 const FRAME_HEAD_BYTES: usize = 16;
 
 /// A header is refused above this, whatever its length says.
-const PAYLOAD_BYTES_MAX: usize = 1 << 20;
+const PAYLOAD_BYTES_MAX: usize = 16 << 20;
 
 /// Why a data directory is refused.
 #[derive(Debug, thiserror::Error)]
@@ -140,29 +146,14 @@ impl Error {
 pub struct Identity {
     /// Name of the cluster.
     pub cluster_name: String,
-    /// Drawn when the cluster was created.
-    pub cluster_id: Uuid,
     /// Name of the node.
     pub node_name: String,
-    /// Given at join and never reused.
-    pub node_id: u64,
     /// Drawn anew for every data directory: a wiped node is another incarnation.
     pub incarnation: Uuid,
-    /// The replicas in this directory.
-    pub replicas: Vec<Replica>,
+    /// How far the node has come in its cluster.
+    pub standing: Standing,
     /// Whether the stores have been created: from then on a missing one is damage.
     pub created: bool,
-}
-
-/// One replica in a data directory.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Replica {
-    /// Its shard.
-    pub shard: ShardId,
-    /// Its id in the shard's group.
-    pub replica: ReplicaId,
-    /// What the shard owns.
-    pub range: HashRange,
 }
 
 /// Whom a directory must belong to.
@@ -233,11 +224,30 @@ impl DataDirectory {
         Ok(Some(identity))
     }
 
+    /// Reads the last known state of the cluster; `None` when there is none. Blocks on the disk.
+    pub fn read_cluster(&self) -> Result<Option<ClusterState>, Error> {
+        let path = self.path.join(CLUSTER_FILE);
+        match fs::read(&path) {
+            Ok(bytes) => decode_payload(&bytes, &path).map(Some),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(failed("read", &path, error)),
+        }
+    }
+
+    /// Replaces the last known state of the cluster as a whole. Blocks on the disk.
+    pub fn write_cluster(&self, state: &ClusterState) -> Result<(), Error> {
+        self.replace(CLUSTER_FILE, &encode_payload(state))
+    }
+
     /// Replaces the header: all of it reaches the disk, or the old one stays. Blocks on the disk.
     pub fn write(&self, identity: &Identity) -> Result<(), Error> {
-        let (path, new) = (self.path.join(FILE), self.path.join("identity.new"));
+        self.replace(FILE, &encode(identity))
+    }
+
+    fn replace(&self, name: &str, bytes: &[u8]) -> Result<(), Error> {
+        let (path, new) = (self.path.join(name), self.path.join(format!("{name}.new")));
         let mut file = File::create(&new).map_err(|e| failed("create", &new, e))?;
-        file.write_all(&encode(identity))
+        file.write_all(bytes)
             .and_then(|()| file.sync_all())
             .map_err(|e| failed("write", &new, e))?;
         fs::rename(&new, &path).map_err(|e| failed("rename", &new, e))?;
@@ -260,7 +270,7 @@ impl DataDirectory {
             return Err(Error::WrongCluster {
                 path: self.path.clone(),
                 expected: owner.cluster_name.to_owned(),
-                found: format!("{} ({})", identity.cluster_name, identity.cluster_id),
+                found: identity.cluster_name.clone(),
             });
         }
         if identity.node_name != owner.node_name {
@@ -279,40 +289,40 @@ impl DataDirectory {
 #[serde(deny_unknown_fields)]
 struct IdentityV1 {
     cluster_name: String,
-    cluster_id: String,
     node_name: String,
-    node_id: u64,
-    incarnation: String,
-    replicas: Vec<ReplicaV1>,
+    incarnation: Uuid,
+    standing: StandingV1,
     created: bool,
 }
 
 #[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct ReplicaV1 {
-    shard: u32,
-    replica: u64,
-    first_hash: u32,
-    last_hash: u32,
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+enum StandingV1 {
+    Blank,
+    Pledged(Founding),
+    Member { cluster_id: Uuid, node: NodeId },
 }
 
 fn encode(identity: &Identity) -> Vec<u8> {
-    let replicas = identity.replicas.iter().map(|replica| ReplicaV1 {
-        shard: replica.shard.0,
-        replica: replica.replica.0,
-        first_hash: replica.range.start,
-        last_hash: replica.range.end,
-    });
-    let stored = IdentityV1 {
-        cluster_name: identity.cluster_name.clone(),
-        cluster_id: identity.cluster_id.to_string(),
-        node_name: identity.node_name.clone(),
-        node_id: identity.node_id,
-        incarnation: identity.incarnation.to_string(),
-        replicas: replicas.collect(),
-        created: identity.created,
+    let standing = match &identity.standing {
+        Standing::Blank => StandingV1::Blank,
+        Standing::Pledged(founding) => StandingV1::Pledged(founding.clone()),
+        Standing::Member { cluster_id, node } => StandingV1::Member {
+            cluster_id: *cluster_id,
+            node: *node,
+        },
     };
-    let payload = serde_json::to_vec(&stored).expect("numbers and strings are always JSON");
+    encode_payload(&IdentityV1 {
+        cluster_name: identity.cluster_name.clone(),
+        node_name: identity.node_name.clone(),
+        incarnation: identity.incarnation,
+        standing,
+        created: identity.created,
+    })
+}
+
+fn encode_payload(value: &impl Serialize) -> Vec<u8> {
+    let payload = serde_json::to_vec(value).expect("numbers and strings are always JSON");
     frame(FORMAT, &payload)
 }
 
@@ -328,6 +338,22 @@ fn frame(format: u32, payload: &[u8]) -> Vec<u8> {
 }
 
 fn decode(bytes: &[u8], path: &Path) -> Result<Identity, Error> {
+    let stored: IdentityV1 = decode_payload(bytes, path)?;
+    let standing = match stored.standing {
+        StandingV1::Blank => Standing::Blank,
+        StandingV1::Pledged(founding) => Standing::Pledged(founding),
+        StandingV1::Member { cluster_id, node } => Standing::Member { cluster_id, node },
+    };
+    Ok(Identity {
+        cluster_name: stored.cluster_name,
+        node_name: stored.node_name,
+        incarnation: stored.incarnation,
+        standing,
+        created: stored.created,
+    })
+}
+
+fn decode_payload<T: DeserializeOwned>(bytes: &[u8], path: &Path) -> Result<T, Error> {
     let damaged = |what: &str| Error::Damaged {
         path: path.to_owned(),
         what: what.to_owned(),
@@ -339,26 +365,7 @@ fn decode(bytes: &[u8], path: &Path) -> Result<Identity, Error> {
             found: format,
         });
     }
-    let stored: IdentityV1 =
-        serde_json::from_slice(payload).map_err(|_| damaged("its content cannot be read"))?;
-    let uuid = |text: &str| Uuid::parse_str(text).map_err(|_| damaged("an id is not a UUID"));
-    let replicas = stored.replicas.iter().map(|replica| Replica {
-        shard: ShardId(replica.shard),
-        replica: ReplicaId(replica.replica),
-        range: HashRange {
-            start: replica.first_hash,
-            end: replica.last_hash,
-        },
-    });
-    Ok(Identity {
-        cluster_id: uuid(&stored.cluster_id)?,
-        incarnation: uuid(&stored.incarnation)?,
-        replicas: replicas.collect(),
-        cluster_name: stored.cluster_name,
-        node_name: stored.node_name,
-        node_id: stored.node_id,
-        created: stored.created,
-    })
+    serde_json::from_slice(payload).map_err(|_| damaged("its content cannot be read"))
 }
 
 fn unframe(bytes: &[u8]) -> Result<(u32, &[u8]), &'static str> {

@@ -6,6 +6,7 @@
 pub mod api;
 pub mod boot;
 pub mod cli;
+pub mod cluster;
 pub mod config;
 pub mod dialect;
 pub mod error;
@@ -13,6 +14,7 @@ pub mod health;
 pub mod http;
 pub mod identity;
 pub mod metrics;
+pub mod peer;
 pub mod shadows;
 pub mod shutdown;
 pub mod telemetry;

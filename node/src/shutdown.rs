@@ -6,26 +6,31 @@ use std::time::Duration;
 
 use antumbra_raft::Host;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
 use crate::boot::Error;
+use crate::cluster::agent::Agent;
+use crate::cluster::office::Office;
 use crate::health::{Health, Phase};
 use crate::identity::DataDirectory;
-use crate::shadows::{ShadowMachine, ShardContext};
+
+/// How long the handing over of leads may take.
+const HAND_OVER_TIMEOUT: Duration = Duration::from_secs(4);
 
 /// What a running node holds, in the order in which it was taken.
 pub(crate) struct Running {
     /// Released last: until then no other process opens the directory.
     pub(crate) directory: Arc<DataDirectory>,
-    /// Shared only with the start of the shards.
-    pub(crate) host: Arc<Host<ShadowMachine>>,
-    pub(crate) machines: Vec<Arc<ShadowMachine>>,
-    pub(crate) contexts: Vec<ShardContext>,
-    pub(crate) tasks: TaskTracker,
-    pub(crate) stop_tasks: CancellationToken,
+    pub(crate) host: Arc<Host>,
+    pub(crate) office: Arc<Office>,
+    pub(crate) manager: Option<Manager>,
+    pub(crate) peers: TaskTracker,
+    pub(crate) stop_peers: CancellationToken,
     pub(crate) stop_watches: CancellationToken,
     pub(crate) doors: TaskTracker,
     pub(crate) stop_doors: CancellationToken,
@@ -35,18 +40,19 @@ pub(crate) struct Running {
 
 impl Running {
     pub(crate) fn new(
-        directory: DataDirectory,
-        host: Host<ShadowMachine>,
+        directory: Arc<DataDirectory>,
+        host: Arc<Host>,
+        office: Arc<Office>,
         timeout: Duration,
         health: Health,
     ) -> Running {
         Running {
-            directory: Arc::new(directory),
-            host: Arc::new(host),
-            machines: Vec::new(),
-            contexts: Vec::new(),
-            tasks: TaskTracker::new(),
-            stop_tasks: CancellationToken::new(),
+            directory,
+            host,
+            office,
+            manager: None,
+            peers: TaskTracker::new(),
+            stop_peers: CancellationToken::new(),
             stop_watches: CancellationToken::new(),
             doors: TaskTracker::new(),
             stop_doors: CancellationToken::new(),
@@ -55,12 +61,26 @@ impl Running {
         }
     }
 
+    /// Resolves when the node cannot take part in its cluster any more.
+    pub(crate) async fn manager_failed(&mut self) -> Error {
+        match &mut self.manager {
+            Some(manager) => manager.failed().await,
+            None => std::future::pending().await,
+        }
+    }
+
     /// Gives everything back.
     pub(crate) async fn shutdown(self) -> Result<(), Error> {
         let deadline = Instant::now() + self.timeout;
         self.health.enter(Phase::Stopping);
 
-        // 8. The doors take nothing new and finish what they have; watches end.
+        // 6. Other nodes lead what this one led, while its doors still forward what comes in.
+        if let Some(manager) = &self.manager {
+            let soon = deadline.min(Instant::now() + HAND_OVER_TIMEOUT);
+            manager.order(Order::HandOver, soon).await;
+        }
+
+        // 4. The doors take nothing new and finish what they have; watches end.
         self.stop_watches.cancel();
         self.stop_doors.cancel();
         self.doors.close();
@@ -68,34 +88,97 @@ impl Running {
             warn!("requests were still in flight");
         }
 
-        // 7. and 6. Nobody trims or leads any more, and the twins are gone.
-        self.stop_tasks.cancel();
-        self.tasks.close();
-        for context in &self.contexts {
-            if timeout_at(deadline, context.twins.stop()).await.is_err() {
-                warn!(shard = %context.shard.id(), "twins were still busy");
-            }
+        // 6. Nobody trims or leads any more, and the twins are gone.
+        if let Some(manager) = self.manager {
+            manager.order(Order::Stop, deadline).await;
+            let _ = timeout_at(deadline, manager.task).await;
         }
-        if timeout_at(deadline, self.tasks.wait()).await.is_err() {
-            warn!("tasks were still running");
+        // 4. Other nodes are not answered any more.
+        self.office.close();
+        self.stop_peers.cancel();
+        self.peers.close();
+        if timeout_at(deadline, self.peers.wait()).await.is_err() {
+            warn!("other nodes were still being answered");
         }
 
-        // 4. The replicas stop, 3. the stores are flushed and closed.
-        for machine in &self.machines {
-            machine.detach();
-        }
-        drop(self.contexts);
-        drop(self.machines);
-        let closed = match Arc::into_inner(self.host) {
-            Some(host) => host.shutdown().await.map_err(Error::from),
-            // A start of a shard that was given up holds it still; it ends as after a crash.
-            None => Err(Error::Panicked),
-        };
+        // 3. The replicas stop; the stores are flushed and closed.
+        let closed = self.host.shutdown().await.map_err(Error::from);
 
         // 2. The directory is free for the next process.
+        drop(self.office);
         drop(self.directory);
         info!("node stopped");
         closed
+    }
+}
+
+/// The task that owns the agent.
+pub(crate) struct Manager {
+    orders: mpsc::Sender<(Order, Instant, oneshot::Sender<()>)>,
+    failure: watch::Receiver<Option<Error>>,
+    task: JoinHandle<()>,
+}
+
+/// What the agent is told at the end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Order {
+    HandOver,
+    Stop,
+}
+
+impl Manager {
+    pub(crate) fn start(agent: Agent) -> Manager {
+        let (orders, receiver) = mpsc::channel(2);
+        let (failed, failure) = watch::channel(None);
+        Manager {
+            orders,
+            failure,
+            task: tokio::spawn(manage(agent, receiver, failed)),
+        }
+    }
+
+    pub(crate) async fn failed(&mut self) -> Error {
+        match self.failure.wait_for(Option::is_some).await {
+            Ok(failure) => failure.clone().unwrap_or(Error::Panicked),
+            Err(_) => Error::Panicked,
+        }
+    }
+
+    async fn order(&self, order: Order, deadline: Instant) {
+        let (done, carried_out) = oneshot::channel();
+        if self.orders.send((order, deadline, done)).await.is_ok() {
+            // The agent keeps the deadline by itself; a panic of it ends the wait.
+            let _ = carried_out.await;
+        }
+    }
+}
+
+async fn manage(
+    mut agent: Agent,
+    mut orders: mpsc::Receiver<(Order, Instant, oneshot::Sender<()>)>,
+    failed: watch::Sender<Option<Error>>,
+) {
+    loop {
+        let order = tokio::select! {
+            biased;
+            order = orders.recv() => order,
+            error = agent.run(), if failed.borrow().is_none() => {
+                failed.send_replace(Some(error));
+                continue;
+            }
+        };
+        match order {
+            Some((Order::HandOver, deadline, done)) => {
+                agent.hand_over(deadline).await;
+                let _ = done.send(());
+            }
+            Some((Order::Stop, deadline, done)) => {
+                agent.stop(deadline).await;
+                let _ = done.send(());
+                return;
+            }
+            None => return,
+        }
     }
 }
 

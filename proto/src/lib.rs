@@ -1,6 +1,7 @@
-//! The public wire contract of Antumbra: the `.proto` files next to this crate's `src/` and the
-//! types generated from them. Nothing else lives here; conversions to the domain are in the doors
-//! of the node, and this crate knows neither shadows nor shards.
+//! The wire contracts of Antumbra, the public one and the one between nodes: the `.proto` files
+//! next to this crate's `src/` and the types generated from them. Nothing else lives here;
+//! conversions to the domain are in the doors of the node, and this crate knows neither shadows nor
+//! shards.
 
 #![forbid(unsafe_code)]
 
@@ -10,7 +11,25 @@ pub mod v1 {
     tonic::include_proto!("antumbra.v1");
 }
 
-/// Every `.proto` file with its imports and comments, encoded as a
+/// `antumbra.cluster.v1`: the door for operators.
+pub mod cluster {
+    /// Version 1 of the door.
+    pub mod v1 {
+        #![allow(missing_docs, unreachable_pub, clippy::all, rustdoc::all)]
+        tonic::include_proto!("antumbra.cluster.v1");
+    }
+}
+
+/// `antumbra.peer.v1`: the link between nodes. Internal.
+pub mod peer {
+    /// Version 1 of the link.
+    pub mod v1 {
+        #![allow(missing_docs, unreachable_pub, clippy::all, rustdoc::all)]
+        tonic::include_proto!("antumbra.peer.v1");
+    }
+}
+
+/// Every public `.proto` file with its imports and comments, encoded as a
 /// `google.protobuf.FileDescriptorSet`; what gRPC reflection serves.
 pub const FILE_DESCRIPTOR_SET: &[u8] = tonic::include_file_descriptor_set!("antumbra");
 
@@ -18,9 +37,9 @@ pub const FILE_DESCRIPTOR_SET: &[u8] = tonic::include_file_descriptor_set!("antu
 mod tests {
     use prost::Message;
 
-    /// Reflection clients depend on the descriptor set naming the service and its imports.
+    /// Reflection clients depend on the descriptor set naming the services and their imports.
     #[test]
-    fn descriptor_set_holds_the_service_and_its_imports() {
+    fn descriptor_set_holds_the_services_and_their_imports() {
         let set = prost_types::FileDescriptorSet::decode(super::FILE_DESCRIPTOR_SET).unwrap();
         let files: Vec<_> = set.file.iter().map(|file| file.name()).collect();
         assert!(files.contains(&"antumbra/v1/shadows.proto"), "{files:?}");
@@ -28,12 +47,19 @@ mod tests {
             files.contains(&"google/protobuf/timestamp.proto"),
             "{files:?}"
         );
-        let service = set
-            .file
-            .iter()
-            .flat_map(|file| &file.service)
-            .next()
-            .unwrap();
-        assert_eq!((service.name(), service.method.len()), ("Shadows", 9));
+        let services = set.file.iter().flat_map(|file| &file.service);
+        let mut services: Vec<_> = services
+            .map(|service| (service.name(), service.method.len()))
+            .collect();
+        services.sort_unstable();
+        assert_eq!(services, [("Cluster", 6), ("Shadows", 9)]);
+    }
+
+    /// Nobody outside the cluster should build on what nodes say to each other.
+    #[test]
+    fn descriptor_set_has_nothing_internal() {
+        let set = prost_types::FileDescriptorSet::decode(super::FILE_DESCRIPTOR_SET).unwrap();
+        let mut packages = set.file.iter().map(|file| file.package());
+        assert!(packages.all(|package| !package.starts_with("antumbra.peer")));
     }
 }

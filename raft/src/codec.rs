@@ -1,6 +1,6 @@
-//! The bytes that the engine stores: the only place that knows bincode.
+//! The bytes that the engine stores and sends: the only place that knows bincode.
 //!
-//! Every stored byte string starts with a [`Tag`]; tags are never reused. Shapes are frozen: to
+//! Every stored or sent byte string starts with a [`Tag`]; tags are never reused. Shapes are frozen: to
 //! change one, add the next version beside it and keep reading the old one. Decoding is limited in
 //! size and fails on bytes that are left over.
 //!
@@ -21,7 +21,9 @@ pub const VALUE_BYTES_MAX: usize = 1 << 20;
 /// Tag, term, index and kind in front of the payload of an entry.
 const ENTRY_HEAD_BYTES: usize = 1 + 8 + 8 + 1;
 
-/// First byte of everything that the engine stores. Part of the format: never change or reuse one.
+/// First byte of everything that the engine stores or sends. Part of the format: never change or reuse
+/// one. Further tags: `0x51..=0x53` chunks of snapshots, `0x60..=0x62` rows and markers of the state
+/// store, `0x70..=0x71` frames and messages between nodes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Tag {
@@ -39,6 +41,26 @@ pub enum Tag {
     SealV1 = 0x06,
     /// The applied position of a shard.
     PositionV1 = 0x10,
+    /// What stands before the entries of an append.
+    AppendV1 = 0x20,
+    /// A request for a vote or a pre-vote.
+    VoteRequestV1 = 0x21,
+    /// The answer to it.
+    VotedV1 = 0x22,
+    /// A leader hands over.
+    TransferV1 = 0x23,
+    /// The answer to it.
+    TransferredV1 = 0x24,
+    /// A read index.
+    ReadAtV1 = 0x25,
+    /// The begin of a snapshot.
+    SnapshotV1 = 0x26,
+    /// A snapshot was taken in, or a higher vote is known.
+    InstalledV1 = 0x27,
+    /// The answer to an append.
+    AppendedV1 = 0x28,
+    /// A request was refused.
+    RefusedV1 = 0x29,
 }
 
 /// Why stored bytes could not be decoded.
@@ -102,10 +124,28 @@ impl From<LogIdV1> for LogId {
 
 /// The frozen shape of a vote.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-struct VoteV1 {
+pub(crate) struct VoteV1 {
     term: u64,
     voted_for: u64,
     committed: bool,
+}
+
+impl From<&Vote> for VoteV1 {
+    fn from(vote: &Vote) -> VoteV1 {
+        VoteV1 {
+            term: vote.leader_id.term,
+            voted_for: vote.leader_id.voted_for,
+            committed: vote.committed,
+        }
+    }
+}
+
+impl From<VoteV1> for Vote {
+    fn from(stored: VoteV1) -> Vote {
+        let mut vote = Vote::new(stored.term, stored.voted_for);
+        vote.committed = stored.committed;
+        vote
+    }
 }
 
 /// The frozen shape of a membership.
@@ -157,20 +197,12 @@ impl TryFrom<MembershipV1> for Membership {
 
 /// Encodes a vote.
 pub fn encode_vote(vote: &Vote) -> Vec<u8> {
-    let stored = VoteV1 {
-        term: vote.leader_id.term,
-        voted_for: vote.leader_id.voted_for,
-        committed: vote.committed,
-    };
-    encode(Tag::VoteV1, &stored)
+    encode(Tag::VoteV1, &VoteV1::from(vote))
 }
 
 /// Decodes a vote.
 pub fn decode_vote(bytes: &[u8]) -> Result<Vote, DecodeError> {
-    let stored: VoteV1 = decode(Tag::VoteV1, bytes)?;
-    let mut vote = Vote::new(stored.term, stored.voted_for);
-    vote.committed = stored.committed;
-    Ok(vote)
+    decode::<VoteV1>(Tag::VoteV1, bytes).map(Vote::from)
 }
 
 /// Encodes a log id.
@@ -185,6 +217,13 @@ pub fn decode_log_id(bytes: &[u8]) -> Result<LogId, DecodeError> {
 
 /// Encodes a log entry.
 pub fn encode_entry(entry: &Entry) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    put_entry(&mut bytes, entry);
+    bytes
+}
+
+/// Adds an encoded log entry to `bytes`.
+pub(crate) fn put_entry(bytes: &mut Vec<u8>, entry: &Entry) {
     let membership;
     let (kind, payload) = match &entry.payload {
         Payload::Blank => (EntryKind::Blank, &[][..]),
@@ -194,13 +233,12 @@ pub fn encode_entry(entry: &Entry) -> Vec<u8> {
             (EntryKind::Membership, &membership[..])
         }
     };
-    let mut bytes = Vec::with_capacity(ENTRY_HEAD_BYTES + payload.len());
+    bytes.reserve(ENTRY_HEAD_BYTES + payload.len());
     bytes.put_u8(Tag::EntryV1 as u8);
     bytes.put_u64(term_of(&entry.log_id));
     bytes.put_u64(entry.log_id.index);
     bytes.put_u8(kind as u8);
     bytes.put_slice(payload);
-    bytes
 }
 
 /// Decodes a log entry; its command shares the given bytes.

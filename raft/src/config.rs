@@ -49,6 +49,8 @@ pub struct HostConfig {
     pub election_min: Duration,
     /// Longest election timeout; also the lease of a leader.
     pub election_max: Duration,
+    /// Bytes of snapshots that this node sends in a second, all shards together.
+    pub snapshot_bytes_per_second: u64,
     /// Whether the log is synced.
     pub sync: SyncMode,
 }
@@ -72,6 +74,7 @@ impl HostConfig {
             heartbeat: Duration::from_millis(100),
             election_min: Duration::from_millis(400),
             election_max: Duration::from_millis(800),
+            snapshot_bytes_per_second: 64 << 20,
             sync: SyncMode::Fsync,
         }
     }
@@ -94,6 +97,12 @@ impl HostConfig {
             return Err(invalid(
                 "log_queue_bytes, log_batch_bytes",
                 "must not be zero",
+            ));
+        }
+        if self.snapshot_bytes_per_second < 1 << 10 {
+            return Err(invalid(
+                "snapshot_bytes_per_second",
+                "must be at least 1 KiB",
             ));
         }
         if self.log_buffer_bytes < 1 << 20 {

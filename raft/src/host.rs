@@ -4,40 +4,41 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
+use futures::future::join_all;
+use openraft::Raft;
 use openraft::errors::{InitializeError, RaftError};
-use parking_lot::Mutex;
 use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
-use crate::barrier::{Barrier, WAITERS_MAX};
+use crate::barrier::{Asker, Barrier, WAITERS_MAX};
 use crate::config::HostConfig;
 use crate::env::Env;
 use crate::error::Error;
-use crate::failure::Failure;
 use crate::ids::ShardId;
-use crate::log::{Log, ShardLog};
-use crate::machine::Machine;
-use crate::net::Transport;
-use crate::replica::{Network, ShardRaft, ShardSpec, StartRaft, raft_config};
+use crate::log::ShardLog;
+use crate::machine::{ErasedMachine, Machine};
+use crate::net::{Duplex, ForwardError, ForwardHandler, Lane, Links, Peers, Server, Transport};
+use crate::replica::{ShardRaft, ShardSpec, raft_config};
 use crate::role::{Role, RoleKeeper};
 use crate::shard::{Inner, PROPOSALS_MAX, Shard};
-use crate::state::{
-    Flusher, Key, Position, PositionRow, Progress, ShardState, StateOptions, StateStore,
-    finish_ready_installs,
-};
+use crate::shards::Shards;
+use crate::state::{Key, Position, PositionRow, Progress, ShardState};
+use crate::stores::{FlushService, Stores};
+use crate::types::Node;
 
-/// How often the host looks whether a flush is due or RocksDB failed in the background.
-const WATCH_INTERVAL: Duration = Duration::from_millis(500);
-
-/// How long a shutdown waits for tasks that still hold the stores.
+/// How long a shutdown, or the stop of a replica, waits for tasks that still hold the stores.
 const RELEASE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The engine of one node.
-pub struct Host<M: Machine> {
-    inner: Arc<Stores<M>>,
-    network: Arc<dyn StartRaft<M>>,
+pub struct Host {
+    inner: Arc<Stores>,
+    /// To other nodes.
+    links: Arc<Links>,
+    /// From other nodes.
+    server: Server,
     config: HostConfig,
     env: Env,
     /// Tasks of the host; all of them end when it shuts down.
@@ -45,46 +46,39 @@ pub struct Host<M: Machine> {
     stop: CancellationToken,
 }
 
-/// What the host shares with its own tasks.
-struct Stores<M: Machine> {
-    log: Arc<Log>,
-    state: Arc<StateStore>,
-    flusher: Arc<Flusher>,
-    failure: Failure,
-    shards: Mutex<BTreeMap<ShardId, Shard<M>>>,
-}
-
-impl<M: Machine> Host<M> {
+impl Host {
     /// Opens both stores, or refuses them with a coded error and leaves them alone. Finishes snapshot
     /// installs that a crash interrupted. Starts no shard.
     pub async fn open(
         config: HostConfig,
         env: Env,
-        transport: Arc<impl Transport>,
-    ) -> Result<Host<M>, Error> {
+        transport: Arc<dyn Transport>,
+    ) -> Result<Host, Error> {
         config.validate()?;
-        let failure = Failure::new();
+        let shards = Arc::new(Shards::default());
         let opening = {
-            let (config, failure) = (config.clone(), failure.clone());
-            move || open_stores(&config, failure)
+            let (config, shards) = (config.clone(), Arc::clone(&shards));
+            move || Stores::open(&config, shards)
         };
-        let (log, state) = tokio::task::spawn_blocking(opening)
+        let stores = tokio::task::spawn_blocking(opening)
             .await
             .map_err(|_| Error::Stopped)??;
-        let flusher = Arc::new(Flusher::new(Arc::clone(&state), Arc::clone(&log)));
+        let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
+        let rate = config.snapshot_bytes_per_second;
+        let links = Links::new(transport, rate, tasks.clone(), stop.clone());
         let host = Host {
-            env,
-            inner: Arc::new(Stores {
-                log,
-                state,
-                flusher,
-                failure,
-                shards: Mutex::new(BTreeMap::new()),
-            }),
-            network: Arc::new(Network(transport)),
+            inner: Arc::new(stores),
+            links: Arc::new(links),
+            server: Server {
+                shards,
+                handler: Arc::default(),
+                tasks: tasks.clone(),
+                stop: stop.clone(),
+            },
             config,
-            tasks: TaskTracker::new(),
-            stop: CancellationToken::new(),
+            env,
+            tasks,
+            stop,
         };
         let watch = FlushService {
             stores: Arc::clone(&host.inner),
@@ -97,21 +91,87 @@ impl<M: Machine> Host<M> {
 
     /// Starts one replica. It replays what it knows to be committed before this returns; wait for
     /// [`Shard::recovered`] before serving from it. The group is initialised only if `create` is set and
-    /// the replica has neither log nor vote.
-    pub async fn start_shard(&self, spec: ShardSpec, machine: Arc<M>) -> Result<Shard<M>, Error> {
-        if self.inner.shards.lock().contains_key(&spec.shard) {
+    /// the replica has neither log nor vote. What another replica of the shard left here is removed first.
+    pub async fn start_shard(
+        &self,
+        spec: ShardSpec,
+        machine: Arc<impl Machine>,
+    ) -> Result<Shard, Error> {
+        if self.stop.is_cancelled() {
+            return Err(Error::Stopped);
+        }
+        if !self.inner.shards.reserve(spec.shard) {
             return Err(Error::Config {
                 setting: "shard",
                 what: format!("shard {} runs already", spec.shard),
             });
         }
-        let (log, state) = self.open_replica(&spec, machine).await?;
+        let reserved = Reserved(&self.inner.shards, spec.shard);
+        let running = TaskTracker::new();
+        let (log, state) = self.open_replica(&spec, machine, &running).await?;
         let (blank, progress) = (log.is_blank(), Arc::clone(&state.progress));
         let raft = self.start_raft(&spec, log, state).await?;
-        self.elect(&spec, &raft, blank).await?;
-        let shard = self.attach(raft, progress);
-        self.inner.shards.lock().insert(spec.shard, shard.clone());
+        if let Err(error) = self.elect(&spec, &raft, blank).await {
+            let _ = raft.shutdown().await;
+            self.inner.flusher.remove(spec.shard);
+            return Err(error);
+        }
+        let shard = self.attach(raft, progress, running);
+        self.inner.shards.run(shard.clone());
+        drop(reserved);
         Ok(shard)
+    }
+
+    /// Stops one replica and lets go of it; its data stay. When this has returned without an error, the
+    /// same or another replica of the shard may be started. Dropping the future midway leaves the replica
+    /// stopping, and its place taken.
+    pub async fn stop_shard(&self, shard: ShardId) -> Result<(), Error> {
+        let Some(running) = self.inner.shards.take(shard) else {
+            return Err(Error::Config {
+                setting: "shard",
+                what: format!("shard {shard} does not run"),
+            });
+        };
+        info!(%shard, replica = %running.replica(), "stop a replica");
+        stop_replica(&running).await;
+        self.inner.flusher.remove(shard);
+        let released = running.inner.running.clone();
+        drop(running);
+        let waiting = tokio::time::timeout(RELEASE_TIMEOUT, released.wait());
+        if waiting.await.is_err() {
+            // Nobody else may touch what its tasks still hold.
+            return Err(Error::Timeout {
+                action: "stop a replica",
+            });
+        }
+        // The next replica takes what it finds in the log for durable.
+        let settled = self.inner.log.shard(shard).await?.settle().await;
+        settled.map_err(|first| Error::Failed { first })?;
+        self.inner.shards.release(shard);
+        Ok(())
+    }
+
+    /// Serves a connection that another node opened for `lane` until it ends. Who may open one is
+    /// the business of the transport.
+    pub fn accept(&self, lane: Lane, connection: Duplex) {
+        self.server.accept(lane, connection);
+    }
+
+    /// From now on this handler serves the requests that other nodes forward. Until there is one they
+    /// are refused.
+    pub fn set_forward_handler(&self, handler: Arc<dyn ForwardHandler>) {
+        *self.server.handler.write() = Some(handler);
+    }
+
+    /// One request to another node's forward handler. Dropping the future midway leaves the outcome
+    /// unknown.
+    pub async fn forward(
+        &self,
+        node: &Node,
+        request: Bytes,
+        timeout: Duration,
+    ) -> Result<Bytes, ForwardError> {
+        self.links.forward(node, request, timeout).await
     }
 
     /// The two stores of one replica as openraft drives them, with a log that may be purged freely.
@@ -120,16 +180,16 @@ impl<M: Machine> Host<M> {
     pub async fn stores(
         &self,
         spec: &ShardSpec,
-        machine: Arc<M>,
-    ) -> Result<(ShardLog, ShardState<M>), Error> {
-        let stores = self.open_replica(spec, machine).await?;
+        machine: Arc<impl Machine>,
+    ) -> Result<(ShardLog, ShardState), Error> {
+        let stores = self.open_replica(spec, machine, &self.tasks).await?;
         self.inner.log.set_purge_gate(spec.shard, u64::MAX);
         Ok(stores)
     }
 
     /// A shard that was started.
-    pub fn shard(&self, shard: ShardId) -> Option<Shard<M>> {
-        self.inner.shards.lock().get(&shard).cloned()
+    pub fn shard(&self, shard: ShardId) -> Option<Shard> {
+        self.inner.shards.get(shard)
     }
 
     /// Time and randomness of this node.
@@ -147,25 +207,27 @@ impl<M: Machine> Host<M> {
         self.inner.flush().await
     }
 
-    /// Stops all shards, flushes the state store and closes the log. Drop all handles of shards
-    /// before opening the same directory again in this process.
-    pub async fn shutdown(self) -> Result<(), Error> {
+    /// Ends all connections, stops all shards, flushes the state store and closes the log. Drop all
+    /// handles of shards before opening the same directory again in this process. Only the first call
+    /// does anything.
+    pub async fn shutdown(&self) -> Result<(), Error> {
         self.stop.cancel();
-        let shards = std::mem::take(&mut *self.inner.shards.lock());
-        for shard in shards.values() {
-            if shard.inner.raft.shutdown().await.is_err() {
-                warn!(shard = %shard.id(), "replica ended with a panic");
-            }
-            shard.inner.progress.stop();
-        }
-        drop(shards);
+        // The handler may hold what holds this host.
+        *self.server.handler.write() = None;
+        let shards = self.inner.shards.drain();
+        join_all(shards.iter().map(stop_replica)).await;
         self.tasks.close();
-        if tokio::time::timeout(RELEASE_TIMEOUT, self.tasks.wait())
-            .await
-            .is_err()
-        {
+        let released = async {
+            self.tasks.wait().await;
+            for shard in &shards {
+                shard.inner.running.wait().await;
+            }
+        };
+        let released = tokio::time::timeout(RELEASE_TIMEOUT, released).await;
+        if released.is_err() {
             warn!("tasks still hold the stores");
         }
+        drop(shards);
         self.inner.flusher.flush().await?;
         self.inner.log.close().await
     }
@@ -173,8 +235,9 @@ impl<M: Machine> Host<M> {
     async fn open_replica(
         &self,
         spec: &ShardSpec,
-        machine: Arc<M>,
-    ) -> Result<(ShardLog, ShardState<M>), Error> {
+        machine: Arc<dyn ErasedMachine>,
+        running: &TaskTracker,
+    ) -> Result<(ShardLog, ShardState), Error> {
         let log = self.inner.log.shard(spec.shard).await?;
         let position = self.position(spec, &log).await?;
         let progress = Progress::new(spec.shard, spec.replica, spec.range, position);
@@ -186,27 +249,41 @@ impl<M: Machine> Host<M> {
             flusher: Arc::clone(&self.inner.flusher),
             machine,
             failure: self.inner.failure.clone(),
-            _running: self.tasks.token(),
+            running: running.token(),
         };
         Ok((log, state))
     }
 
-    /// The position to go on from. Rows of a former replica are removed first; what does not fit the
-    /// log is damage.
+    /// The position to go on from. What does not fit the log is damage.
+    ///
+    /// The position row says whose rows and log these are. It is durable before the log gets its first
+    /// write, so a log without it has lost it. For another replica the log, its vote and the rows are
+    /// removed durably, the row last: a crash on the way repeats it.
     async fn position(&self, spec: &ShardSpec, log: &ShardLog) -> Result<Position, Error> {
         let state = &self.inner.state;
         let row = state.get(&Key::position(spec.shard))?;
         let row = row.map(|row| PositionRow::decode(&row)).transpose()?;
         let position = match row {
             Some(row) if row.replica == spec.replica => row.position,
+            None if !log.is_blank() => {
+                return Err(Error::state_damaged(format!(
+                    "shard {} has a log, but nothing says whose it is",
+                    spec.shard
+                )));
+            }
             former => {
                 if let Some(former) = former {
-                    let (shard, replica) = (spec.shard, former.replica);
-                    info!(%shard, former = %replica, "remove what a former replica left");
+                    let (shard, former) = (spec.shard, former.replica);
+                    info!(%shard, %former, "remove what a former replica left");
                     let cleared = log.clear().await;
                     cleared.map_err(|first| Error::Failed { first })?;
                 }
-                state.clear_shard(spec.shard, spec.range)?;
+                let (state, spec) = (Arc::clone(state), spec.clone());
+                tokio::task::spawn_blocking(move || {
+                    state.give_to(spec.replica, spec.shard, spec.range)
+                })
+                .await
+                .map_err(|_| Error::Stopped)??;
                 Position::default()
             }
         };
@@ -232,13 +309,16 @@ impl<M: Machine> Host<M> {
         &self,
         spec: &ShardSpec,
         log: ShardLog,
-        state: ShardState<M>,
-    ) -> Result<ShardRaft<M>, Error> {
+        state: ShardState,
+    ) -> Result<ShardRaft, Error> {
         let config = raft_config(&self.config, spec.shard)?;
-        let started = self
-            .network
-            .start(spec.shard, spec.replica, config, log, state)
-            .await;
+        let peers = Peers {
+            links: Arc::clone(&self.links),
+            shard: spec.shard,
+            from: spec.replica,
+            patience: self.config.election_max,
+        };
+        let started = Raft::new(spec.replica.0, config, peers, log, state).await;
         started.map_err(|error| {
             self.inner.flusher.remove(spec.shard);
             match self.inner.failure.first() {
@@ -252,7 +332,7 @@ impl<M: Machine> Host<M> {
     }
 
     /// A new group elects its first leader by itself; a lone voter need not wait for a timeout.
-    async fn elect(&self, spec: &ShardSpec, raft: &ShardRaft<M>, blank: bool) -> Result<(), Error> {
+    async fn elect(&self, spec: &ShardSpec, raft: &ShardRaft, blank: bool) -> Result<(), Error> {
         let stopped = |what: String| Error::Replica {
             shard: spec.shard,
             what,
@@ -286,7 +366,7 @@ impl<M: Machine> Host<M> {
     }
 
     /// Starts the tasks around a replica.
-    fn attach(&self, raft: ShardRaft<M>, progress: Arc<Progress>) -> Shard<M> {
+    fn attach(&self, raft: ShardRaft, progress: Arc<Progress>, running: TaskTracker) -> Shard {
         let (role, watched) = watch::channel(Role::default());
         let keeper = RoleKeeper {
             raft: raft.clone(),
@@ -294,9 +374,16 @@ impl<M: Machine> Host<M> {
             failure: self.inner.failure.clone(),
             role,
         };
-        self.tasks.spawn(keeper.run());
-        let (barrier, service) = Barrier::new(raft.clone(), Arc::clone(&progress), WAITERS_MAX);
-        self.tasks.spawn(service.run());
+        running.spawn(keeper.run());
+        let asker = Asker {
+            raft: raft.clone(),
+            progress: Arc::clone(&progress),
+            links: Arc::clone(&self.links),
+            patience: self.config.election_max,
+        };
+        let (barrier, service) = Barrier::new(asker, WAITERS_MAX);
+        running.spawn(service.run());
+        running.close();
         Shard {
             inner: Arc::new(Inner {
                 raft,
@@ -305,77 +392,33 @@ impl<M: Machine> Host<M> {
                 role: watched,
                 barrier,
                 proposals: Arc::new(Semaphore::new(PROPOSALS_MAX)),
+                changing: tokio::sync::Mutex::new(()),
+                running,
             }),
         }
     }
 }
 
-impl<M: Machine> Drop for Host<M> {
+impl Drop for Host {
     /// Without a shutdown nothing is flushed: as after a crash, the log is replayed.
     fn drop(&mut self) {
         self.stop.cancel();
     }
 }
 
-impl<M: Machine> Stores<M> {
-    /// Flushes, then asks openraft to note the flushed positions and to purge the logs up to them.
-    async fn flush(&self) -> Result<(), Error> {
-        self.flusher.flush().await?;
-        let shards: Vec<Shard<M>> = self.shards.lock().values().cloned().collect();
-        for shard in shards {
-            shard.inner.progress.mark_fresh();
-            // A replica that has stopped needs no purge.
-            let _ = shard.inner.raft.trigger().snapshot().await;
-        }
-        Ok(())
+/// Gives a reserved place back unless a replica runs there.
+struct Reserved<'a>(&'a Shards, ShardId);
+
+impl Drop for Reserved<'_> {
+    fn drop(&mut self) {
+        self.0.release(self.1);
     }
 }
 
-/// Flushes when it is due, and watches RocksDB's own tasks.
-struct FlushService<M: Machine> {
-    stores: Arc<Stores<M>>,
-    interval: Duration,
-    log_bytes: u64,
-}
-
-impl<M: Machine> FlushService<M> {
-    async fn run(self, stop: CancellationToken) {
-        let mut flushed_at = tokio::time::Instant::now();
-        let mut flushed_bytes = self.stores.log.bytes_written();
-        loop {
-            tokio::select! {
-                biased;
-                () = stop.cancelled() => return,
-                () = tokio::time::sleep(WATCH_INTERVAL.min(self.interval)) => {}
-            }
-            if self.stores.state.background_errors() {
-                let source = std::io::Error::other("RocksDB reports a failed flush or compaction");
-                let error = Error::io("work on the state store", source);
-                self.stores.failure.note(&Arc::new(error));
-                return;
-            }
-            let bytes = self.stores.log.bytes_written();
-            let due = flushed_at.elapsed() >= self.interval && self.stores.flusher.is_behind()
-                || bytes - flushed_bytes >= self.log_bytes;
-            if !due {
-                continue;
-            }
-            (flushed_at, flushed_bytes) = (tokio::time::Instant::now(), bytes);
-            if let Err(error) = self.stores.flush().await {
-                self.stores.failure.note(&Arc::new(error));
-                return;
-            }
-        }
+/// Ends openraft and the tasks around a replica.
+async fn stop_replica(shard: &Shard) {
+    if shard.inner.raft.shutdown().await.is_err() {
+        warn!(shard = %shard.id(), "replica ended with a panic");
     }
-}
-
-/// Steps that block on the disk.
-fn open_stores(
-    config: &HostConfig,
-    failure: Failure,
-) -> Result<(Arc<Log>, Arc<StateStore>), Error> {
-    let log = Log::open(config, failure.clone())?;
-    let state = StateStore::open(&StateOptions::new(config), failure)?;
-    finish_ready_installs(&state)?;
-    Ok((log, state))
+    shard.inner.progress.stop();
 }

@@ -45,6 +45,14 @@ impl HashRange {
         end: u32::MAX,
     };
 
+    /// No hash: a shard that keeps no rows by hash, as the meta shard.
+    pub const EMPTY: HashRange = HashRange { start: 1, end: 0 };
+
+    /// Whether no hash lies in the range.
+    pub fn is_empty(&self) -> bool {
+        self.start > self.end
+    }
+
     /// Whether `hash` lies in the range.
     pub fn contains(&self, hash: u32) -> bool {
         self.start <= hash && hash <= self.end
@@ -68,5 +76,7 @@ mod tests {
         assert!(range.contains(5) && range.contains(9));
         assert!(!range.contains(4) && !range.contains(10));
         assert!(HashRange::FULL.contains(0) && HashRange::FULL.contains(u32::MAX));
+        assert!(HashRange::EMPTY.is_empty() && !HashRange::EMPTY.contains(0));
+        assert!(!HashRange { start: 0, end: 0 }.is_empty());
     }
 }

@@ -4,10 +4,12 @@
 //! - [`types`], [`ids`]: what openraft is instantiated with, and names.
 //! - `log`: the log store of a node: one writer for all shards, the tail in memory, damage checks.
 //! - [`state`]: the state store of a node: rows of all shards, snapshots, the flusher.
-//! - [`host`], [`shard`], [`role`], [`barrier`], [`replica`]: replicas of one node, and what is done with them.
+//! - [`host`], [`shard`], [`role`], [`barrier`], [`membership`], [`replica`]: replicas of one node, and what
+//!   is done with them.
 //! - [`machine`]: the port of whoever owns the meaning of commands.
-//! - [`net`], [`env`]: ports of network, time and randomness.
-//! - [`codec`]: stored bytes.
+//! - [`net`]: replicas and nodes talk to each other over the connections of a [`Transport`].
+//! - [`env`]: ports of time and randomness.
+//! - [`codec`]: stored and sent bytes.
 //!
 //! # Invariants
 //! - Nothing is acknowledged before it is synced; a shard's votes and appends are never reordered.
@@ -29,12 +31,15 @@ pub mod host;
 pub mod ids;
 mod log;
 pub mod machine;
+pub mod membership;
 pub mod metrics;
 pub mod net;
 pub mod replica;
 pub mod role;
 pub mod shard;
+mod shards;
 pub mod state;
+mod stores;
 pub mod types;
 
 pub use barrier::BarrierError;
@@ -45,9 +50,13 @@ pub use host::Host;
 pub use ids::{HashRange, ReplicaId, ShardId};
 pub use log::ShardLog;
 pub use machine::{EntryPosition, Machine};
-pub use net::{Lane, NoTransport, Route, Transport};
+pub use membership::{Member, MembershipError, ShardStatus};
+pub use net::{
+    ConnectError, Duplex, FRAME_BYTES_MAX, ForwardError, ForwardHandler, Lane, NoTransport,
+    Transport,
+};
 pub use replica::{ShardRaft, ShardSpec};
 pub use role::Role;
-pub use shard::{ProposeError, Proposed, Shard};
-pub use state::{Key, PinnedView, ShardState, SnapshotData, View, WriteTx};
+pub use shard::{COMMAND_BYTES_MAX, ProposeError, Proposed, Shard};
+pub use state::{Key, PinnedView, ShardState, SnapshotData, StateChecksum, View, WriteTx};
 pub use types::Node;

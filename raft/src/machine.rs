@@ -50,4 +50,74 @@ pub trait Machine: Send + Sync + 'static {
 
     /// The rows of the shard were replaced by a snapshot: what was derived from them is stale.
     fn reset(&self, shard: ShardId);
+
+    /// A command that asks to have the state right after it kept for a while, and under which number.
+    /// Replicas that keep it at the same index can be compared by [`crate::Shard::checksum`].
+    fn pin(&self, command: &[u8]) -> Option<u64> {
+        let _ = command;
+        None
+    }
+}
+
+/// A machine without the type of its changes, so that openraft is instantiated here and only once.
+pub(crate) trait ErasedMachine: Send + Sync {
+    /// Begins a batch of entries of one shard.
+    fn begin(&self) -> Box<dyn ApplyBatch + '_>;
+
+    /// As [`Machine::reset`].
+    fn reset(&self, shard: ShardId);
+
+    /// As [`Machine::pin`].
+    fn pin(&self, command: &[u8]) -> Option<u64>;
+}
+
+/// Entries that become visible together, with the changes that observers are told about.
+pub(crate) trait ApplyBatch: Send {
+    /// As [`Machine::apply`]; keeps the changes.
+    fn apply(
+        &mut self,
+        tx: &mut WriteTx<'_>,
+        at: EntryPosition,
+        command: &[u8],
+    ) -> Result<Bytes, Error>;
+
+    /// As [`Machine::applied`], with all changes of the batch.
+    fn applied(self: Box<Self>, shard: ShardId, index: u64);
+}
+
+impl<M: Machine> ErasedMachine for M {
+    fn begin(&self) -> Box<dyn ApplyBatch + '_> {
+        Box::new(Changes {
+            machine: self,
+            changes: Vec::new(),
+        })
+    }
+
+    fn reset(&self, shard: ShardId) {
+        Machine::reset(self, shard);
+    }
+
+    fn pin(&self, command: &[u8]) -> Option<u64> {
+        Machine::pin(self, command)
+    }
+}
+
+struct Changes<'a, M: Machine> {
+    machine: &'a M,
+    changes: Vec<Arc<M::Change>>,
+}
+
+impl<M: Machine> ApplyBatch for Changes<'_, M> {
+    fn apply(
+        &mut self,
+        tx: &mut WriteTx<'_>,
+        at: EntryPosition,
+        command: &[u8],
+    ) -> Result<Bytes, Error> {
+        self.machine.apply(tx, at, command, &mut self.changes)
+    }
+
+    fn applied(self: Box<Self>, shard: ShardId, index: u64) {
+        self.machine.applied(shard, index, self.changes);
+    }
 }

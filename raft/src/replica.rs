@@ -1,23 +1,18 @@
-//! Starts openraft for one replica.
+//! Which replica to start, and openraft's settings for it.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use futures::future::BoxFuture;
-use openraft::errors::Fatal;
-use openraft::{Config, Raft, RaftNetworkFactory, SnapshotPolicy};
+use openraft::{Config, Raft, SnapshotPolicy};
 
 use crate::config::HostConfig;
 use crate::error::Error;
 use crate::ids::{HashRange, ReplicaId, ShardId};
-use crate::log::ShardLog;
-use crate::machine::Machine;
-use crate::net::{Lane, Route, Transport};
 use crate::state::ShardState;
 use crate::types::{Node, TypeConfig};
 
 /// openraft's handle of one replica.
-pub type ShardRaft<M> = Raft<TypeConfig, ShardState<M>>;
+pub type ShardRaft = Raft<TypeConfig, ShardState>;
 
 /// Entries that one message to a follower may carry; the log bounds them by bytes too.
 const PAYLOAD_ENTRIES_MAX: u64 = 1024;
@@ -35,73 +30,6 @@ pub struct ShardSpec {
     pub members: BTreeMap<ReplicaId, Node>,
     /// The group may be created here, if this replica has neither log nor vote.
     pub create: bool,
-}
-
-/// Gives openraft its network without the host knowing the type of the transport.
-pub(crate) trait StartRaft<M: Machine>: Send + Sync {
-    fn start(
-        &self,
-        shard: ShardId,
-        replica: ReplicaId,
-        config: Arc<Config>,
-        log: ShardLog,
-        state: ShardState<M>,
-    ) -> BoxFuture<'static, Result<ShardRaft<M>, Fatal<TypeConfig>>>;
-}
-
-/// The transport of the node.
-pub(crate) struct Network<T>(pub(crate) Arc<T>);
-
-impl<M: Machine, T: Transport> StartRaft<M> for Network<T> {
-    fn start(
-        &self,
-        shard: ShardId,
-        replica: ReplicaId,
-        config: Arc<Config>,
-        log: ShardLog,
-        state: ShardState<M>,
-    ) -> BoxFuture<'static, Result<ShardRaft<M>, Fatal<TypeConfig>>> {
-        let peers = Peers {
-            transport: Arc::clone(&self.0),
-            shard,
-            from: replica,
-        };
-        Box::pin(Raft::new(replica.0, config, peers, log, state))
-    }
-}
-
-/// The other replicas of one group.
-struct Peers<T> {
-    transport: Arc<T>,
-    shard: ShardId,
-    from: ReplicaId,
-}
-
-impl<T: Transport> Peers<T> {
-    fn client(&self, to: u64, node: &Node, lane: Lane) -> T::Client {
-        let route = Route {
-            shard: self.shard,
-            from: self.from,
-            to: ReplicaId(to),
-        };
-        self.transport.client(route, node, lane)
-    }
-}
-
-impl<T: Transport> RaftNetworkFactory<TypeConfig> for Peers<T> {
-    type Network = T::Client;
-
-    async fn new_client(&mut self, target: u64, node: &Node) -> T::Client {
-        self.client(target, node, Lane::Log)
-    }
-
-    async fn new_heartbeat_client(&mut self, target: u64, node: &Node) -> T::Client {
-        self.client(target, node, Lane::Heartbeat)
-    }
-
-    async fn new_snapshot_client(&mut self, target: u64, node: &Node) -> T::Client {
-        self.client(target, node, Lane::Snapshot)
-    }
 }
 
 /// openraft's settings for one shard.

@@ -12,7 +12,6 @@ use tracing::{info, warn};
 use crate::error::Error;
 use crate::failure::Failure;
 use crate::ids::ReplicaId;
-use crate::machine::Machine;
 use crate::replica::ShardRaft;
 use crate::state::Progress;
 
@@ -41,14 +40,14 @@ pub enum Role {
 }
 
 /// Keeps the role of one replica up to date until it stops.
-pub(crate) struct RoleKeeper<M: Machine> {
-    pub(crate) raft: ShardRaft<M>,
+pub(crate) struct RoleKeeper {
+    pub(crate) raft: ShardRaft,
     pub(crate) progress: Arc<Progress>,
     pub(crate) failure: Failure,
     pub(crate) role: watch::Sender<Role>,
 }
 
-impl<M: Machine> RoleKeeper<M> {
+impl RoleKeeper {
     pub(crate) async fn run(self) {
         let mut metrics = self.raft.server_metrics();
         let mut led = None;

@@ -9,31 +9,41 @@ use openraft::impls::ProgressResponder;
 use openraft::raft::{ClientWriteResult, SnapshotResponse};
 use openraft::type_config::alias::SnapshotOf;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
+use tokio_util::task::TaskTracker;
 
 use crate::barrier::{Barrier, BarrierError};
 use crate::error::Error;
 use crate::ids::{HashRange, ReplicaId, ShardId};
-use crate::machine::Machine;
 use crate::replica::ShardRaft;
 use crate::role::Role;
-use crate::state::{PinnedView, Position, Progress, SnapshotData, StateStore, View, stage};
+use crate::state::{
+    PinnedView, Position, Progress, SnapshotData, StateChecksum, StateStore, View, stage,
+};
 use crate::types::{Command, SnapshotMeta, TypeConfig, Vote};
+
+/// No command is longer: it must fit into one message to the followers, beside what goes with it.
+pub const COMMAND_BYTES_MAX: usize = 4 << 20;
 
 /// Proposals of one shard that wait for their outcome; more are told to come back later.
 pub(crate) const PROPOSALS_MAX: usize = 16 * 1024;
 
 /// One replica on this node. Cloning is cheap; the replica lives until the host shuts down.
-pub struct Shard<M: Machine> {
-    pub(crate) inner: Arc<Inner<M>>,
+#[derive(Clone)]
+pub struct Shard {
+    pub(crate) inner: Arc<Inner>,
 }
 
-pub(crate) struct Inner<M: Machine> {
-    pub(crate) raft: ShardRaft<M>,
+pub(crate) struct Inner {
+    pub(crate) raft: ShardRaft,
     pub(crate) store: Arc<StateStore>,
     pub(crate) progress: Arc<Progress>,
     pub(crate) role: watch::Receiver<Role>,
     pub(crate) barrier: Barrier,
     pub(crate) proposals: Arc<Semaphore>,
+    /// Membership changes come one after another.
+    pub(crate) changing: tokio::sync::Mutex<()>,
+    /// Everything that runs for this replica and holds the stores.
+    pub(crate) running: TaskTracker,
 }
 
 /// A command that was committed and applied.
@@ -51,7 +61,8 @@ pub enum ProposeError {
     /// This replica does not lead in that term, or cannot reach its quorum. Certainly not applied.
     #[error("this replica does not lead in that term")]
     NotLeader,
-    /// Too many proposals are in flight. Certainly not applied.
+    /// Too many proposals are in flight, or the command is longer than [`COMMAND_BYTES_MAX`]. Certainly
+    /// not applied.
     #[error("too many proposals in flight")]
     Overloaded,
     /// The command may have been applied, or may yet be.
@@ -62,21 +73,13 @@ pub enum ProposeError {
     Stopped,
 }
 
-impl<M: Machine> Clone for Shard<M> {
-    fn clone(&self) -> Self {
-        Shard {
-            inner: Arc::clone(&self.inner),
-        }
-    }
-}
-
-impl<M: Machine> std::fmt::Debug for Shard<M> {
+impl std::fmt::Debug for Shard {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Shard({})", self.id())
     }
 }
 
-impl<M: Machine> Shard<M> {
+impl Shard {
     /// Which shard.
     pub fn id(&self) -> ShardId {
         self.inner.progress.shard
@@ -99,10 +102,19 @@ impl<M: Machine> Shard<M> {
 
     /// Commits and applies a command, if this replica leads in `term`.
     ///
+    /// Which failures are certain was read in openraft's source: it answers `ForwardToLeader` only before
+    /// it gives the command a place in the log (another term than expected, not the leader, handing over,
+    /// no quorum within the lease). An entry that was appended and is later cut off, or covered by a
+    /// snapshot, is answered with `LogEntryDiscarded`: another replica may have committed it, so that
+    /// is unknown, as is a responder that is dropped.
+    ///
     /// Dropping the future midway leaves the outcome unknown; the proposal still counts as in
     /// flight until openraft is done with it.
     pub async fn propose(&self, term: u64, command: Bytes) -> Result<Proposed, ProposeError> {
         let inner = &self.inner;
+        if command.len() > COMMAND_BYTES_MAX {
+            return Err(ProposeError::Overloaded);
+        }
         let permit = Arc::clone(&inner.proposals)
             .try_acquire_owned()
             .map_err(|_| ProposeError::Overloaded)?;
@@ -132,12 +144,22 @@ impl<M: Machine> Shard<M> {
     }
 
     /// Waits until everything that any client was told before this call is applied here, and gives
-    /// the applied index. Concurrent calls share one round trip to the quorum. May be dropped midway.
+    /// the applied index: on the leader by asking its quorum, on others by asking the leader. Concurrent
+    /// calls share one round trip. Ends by itself within seconds. May be dropped midway.
     pub async fn barrier(&self) -> Result<u64, BarrierError> {
         self.inner.barrier.wait().await
     }
 
-    /// Rounds to the quorum that barriers have taken so far.
+    /// The checksum of the state that a command asked to keep under a number ([`Machine::pin`]), or `None`
+    /// when this replica has not applied it yet or has let it go. Dropping the future midway lets the
+    /// hashing finish.
+    ///
+    /// [`Machine::pin`]: crate::Machine::pin
+    pub async fn checksum(&self, pin: u64) -> Result<Option<StateChecksum>, Error> {
+        self.inner.progress.pins.checksum(pin).await
+    }
+
+    /// Rounds to the quorum or the leader that barriers have taken so far.
     pub fn barrier_rounds(&self) -> u64 {
         self.inner.barrier.rounds()
     }
@@ -182,7 +204,8 @@ impl<M: Machine> Shard<M> {
     }
 
     /// Takes in a snapshot that a leader sends with its vote. It is verified and staged on disk
-    /// first: one that is refused changes nothing and does not stop the replica.
+    /// first: one that is refused changes nothing and does not stop the replica. One at a time: another
+    /// one waits for its turn.
     ///
     /// Dropping the future midway is safe; a marked install is finished at the next start.
     pub async fn install_snapshot(
@@ -192,9 +215,12 @@ impl<M: Machine> Shard<M> {
         data: SnapshotData,
     ) -> Result<SnapshotResponse<TypeConfig>, Error> {
         let inner = Arc::clone(&self.inner);
+        let turn = Arc::clone(&inner.progress.installing).lock_owned().await;
         let position = Position::from_meta(&meta);
-        let staging =
-            move || stage(&inner.store, &inner.progress, &position, data).map(SnapshotData::staged);
+        let staging = move || {
+            let staged = stage(&inner.store, &inner.progress, &position, data)?;
+            Ok::<_, Error>(SnapshotData::staged(staged.holding(turn)))
+        };
         let staged = tokio::task::spawn_blocking(staging)
             .await
             .map_err(|_| Error::Stopped)??;
@@ -206,8 +232,8 @@ impl<M: Machine> Shard<M> {
         installed.map_err(|_| Error::Stopped)
     }
 
-    /// The openraft handle, for the transport.
-    pub fn raft(&self) -> &ShardRaft<M> {
+    /// The openraft handle. Nodes have no use for it.
+    pub fn raft(&self) -> &ShardRaft {
         &self.inner.raft
     }
 

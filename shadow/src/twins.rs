@@ -181,6 +181,11 @@ impl<P: ShardPort> Twins<P> {
         self.roster.reset();
     }
 
+    /// Whether a device has a live twin now.
+    pub fn is_live(&self, device: &DeviceKey) -> bool {
+        self.roster.has(device)
+    }
+
     /// Twins that run, those included that are about to stop.
     pub fn live(&self) -> usize {
         self.roster.live()

@@ -11,8 +11,10 @@
 
 #![forbid(unsafe_code)]
 
+pub mod chaos;
 pub mod checker;
 pub mod client;
+pub mod compare;
 pub mod disk;
 pub mod environment;
 pub mod files;

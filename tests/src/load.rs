@@ -3,6 +3,10 @@
 //! Every writer has devices of its own and writes them one after another. An attempt whose outcome
 //! is unknown is repeated with the same request id until it is known, so that the versions of a
 //! device must come without a gap, across any number of crashes.
+//!
+//! A machine without power says nothing. Where only its disk is cut off, the node goes on talking for
+//! a moment, so the load is told when the power goes and comes: an attempt that was under way at
+//! either moment is unknown, whatever was answered.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -49,6 +53,25 @@ struct Shared {
     stopping: AtomicBool,
     abandoned: AtomicBool,
     acknowledged: AtomicU64,
+    power: Power,
+}
+
+/// Whether the machine of the node has power.
+#[derive(Default)]
+struct Power {
+    /// Counts how often the power went or came back. Even while there is power.
+    changes: AtomicU64,
+    late: AtomicU64,
+    late_and_lost: AtomicU64,
+}
+
+/// Replies that were not counted because the power was off.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Late {
+    /// Updates that were answered too late to bind the node.
+    pub updates: u64,
+    /// How many of them were gone when the power was back.
+    pub lost: u64,
 }
 
 impl Load {
@@ -59,6 +82,7 @@ impl Load {
             stopping: AtomicBool::new(false),
             abandoned: AtomicBool::new(false),
             acknowledged: AtomicU64::new(0),
+            power: Power::default(),
         });
         let mut tasks = JoinSet::new();
         for writer in 0..shared.options.writers {
@@ -71,6 +95,26 @@ impl Load {
     /// Acknowledged updates so far.
     pub fn acknowledged(&self) -> u64 {
         self.shared.acknowledged.load(Ordering::Relaxed)
+    }
+
+    /// The power goes now: from here on no reply counts.
+    pub fn power_off(&self) {
+        let changes = self.shared.power.changes.fetch_add(1, Ordering::SeqCst);
+        assert_eq!(changes % 2, 0, "the power is off already");
+    }
+
+    /// The power is back, and the process that had none is gone.
+    pub fn power_on(&self) {
+        let changes = self.shared.power.changes.fetch_add(1, Ordering::SeqCst);
+        assert_eq!(changes % 2, 1, "the power is on already");
+    }
+
+    /// Replies so far that did not count.
+    pub fn late(&self) -> Late {
+        Late {
+            updates: self.shared.power.late.load(Ordering::Relaxed),
+            lost: self.shared.power.late_and_lost.load(Ordering::Relaxed),
+        }
     }
 
     /// Waits for `count` more acknowledgements, which proves that the load is live.
@@ -127,14 +171,27 @@ async fn write(shared: Arc<Shared>, writer: usize, client: Client) -> History {
 
 /// Repeats one update until its outcome is known or the load is abandoned.
 async fn settle(shared: &Shared, client: &Client, update: v1::UpdateShadowRequest) -> Ending {
+    let power = &shared.power;
+    let mut late: Option<v1::UpdateShadowResponse> = None;
     loop {
-        match client.send(update.clone()).await {
-            Ok(accepted) => {
+        let begun = power.changes.load(Ordering::SeqCst);
+        let reply = client.send(update.clone()).await;
+        let had_power = begun % 2 == 0 && power.changes.load(Ordering::SeqCst) == begun;
+        match reply {
+            Ok(accepted) if had_power => {
+                // The answer to a repeated update carries the time of the first one.
+                if late.is_some_and(|late| late.time != accepted.time) {
+                    power.late_and_lost.fetch_add(1, Ordering::Relaxed);
+                }
                 shared.acknowledged.fetch_add(1, Ordering::Relaxed);
                 return Ending::Acknowledged(accepted.version);
             }
-            Err(_) if shared.abandoned.load(Ordering::Relaxed) => return Ending::Unknown,
-            Err(_) => tokio::time::sleep(PAUSE).await,
+            _ if shared.abandoned.load(Ordering::Relaxed) => return Ending::Unknown,
+            Ok(accepted) if late.is_none() => {
+                power.late.fetch_add(1, Ordering::Relaxed);
+                late = Some(accepted);
+            }
+            Ok(_) | Err(_) => tokio::time::sleep(PAUSE).await,
         }
     }
 }

@@ -143,10 +143,8 @@ fn grpc_timeout(headers: &HeaderMap) -> Result<Option<Duration>, Error> {
 
 /// The method of a path, from a closed list.
 fn method(path: &str) -> &'static str {
-    let Some(name) = path.strip_prefix("/antumbra.v1.Shadows/") else {
-        return "other";
-    };
-    const METHODS: [&str; 9] = [
+    const SERVICES: [&str; 2] = ["/antumbra.v1.Shadows/", "/antumbra.cluster.v1.Cluster/"];
+    const METHODS: [&str; 15] = [
         "GetShadow",
         "BatchGetShadows",
         "UpdateShadow",
@@ -156,7 +154,17 @@ fn method(path: &str) -> &'static str {
         "ListDevices",
         "WatchShadows",
         "StreamUpdates",
+        "GetStatus",
+        "ListNodes",
+        "ListShards",
+        "TransferLeadership",
+        "Explain",
+        "Verify",
     ];
+    let mut services = SERVICES.into_iter();
+    let Some(name) = services.find_map(|service| path.strip_prefix(service)) else {
+        return "other";
+    };
     METHODS
         .into_iter()
         .find(|method| *method == name)

@@ -1,9 +1,10 @@
-//! The gRPC door: `antumbra.v1.Shadows`, health, and reflection.
+//! The gRPC door: `antumbra.v1.Shadows`, `antumbra.cluster.v1.Cluster`, health, and reflection.
 //!
 //! Every call has a deadline, every message and stream a limit. What a caller is told when a call
 //! fails comes from [`crate::error`] alone.
 
 mod batch;
+mod cluster;
 mod convert;
 mod deadline;
 mod list;
@@ -15,7 +16,8 @@ mod watch;
 use std::sync::Arc;
 use std::time::Duration;
 
-use antumbra_proto::v1::shadows_server::{SERVICE_NAME, ShadowsServer};
+use antumbra_proto::cluster::v1::cluster_server::{self, ClusterServer};
+use antumbra_proto::v1::shadows_server::{self, ShadowsServer};
 use antumbra_shadow::Limits;
 use axum::Router;
 use axum::middleware;
@@ -25,6 +27,7 @@ use tonic::service::Routes;
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 
+use crate::cluster::Office;
 use crate::health::{Health, Phase};
 use crate::http::connections::{self, Protocol};
 use crate::shadows::{Caller, Shadows};
@@ -37,6 +40,8 @@ const CONNECTIONS_MAX: usize = 4096;
 pub struct Door {
     /// The use cases.
     pub shadows: Shadows,
+    /// What this node knows of its cluster.
+    pub cluster: Arc<Office>,
     /// Who calls, as long as nobody is authenticated.
     pub caller: Arc<Caller>,
     /// The limits of the default tenant.
@@ -71,6 +76,7 @@ pub fn router(door: Door) -> Result<Router, BuildError> {
     tokio::spawn(report(reporter, door.health.clone()));
 
     let message_bytes_max = door.message_bytes_max;
+    let cluster = ClusterServer::new(cluster::Service { door: door.clone() });
     let shadows =
         ShadowsServer::new(service::Service { door }).max_decoding_message_size(message_bytes_max);
     let reflection = || {
@@ -79,6 +85,7 @@ pub fn router(door: Door) -> Result<Router, BuildError> {
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
     };
     let routes = Routes::new(shadows)
+        .add_service(cluster)
         .add_service(health)
         .add_service(reflection().build_v1()?)
         .add_service(reflection().build_v1alpha()?);
@@ -110,7 +117,8 @@ async fn report(reporter: HealthReporter, health: Health) {
             Phase::Serving => ServingStatus::Serving,
             Phase::Starting | Phase::Stopping | Phase::Failed => ServingStatus::NotServing,
         };
-        for service in ["", SERVICE_NAME] {
+        let services = [shadows_server::SERVICE_NAME, cluster_server::SERVICE_NAME];
+        for service in [""].into_iter().chain(services) {
             reporter.set_service_status(service, status).await;
         }
         // The last phases are final; the reporter keeps what it was told.

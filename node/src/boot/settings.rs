@@ -1,13 +1,25 @@
 //! What each part of a node takes from the configuration.
 
+use std::path::PathBuf;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use antumbra_raft::{HostConfig, SyncMode};
+use antumbra_raft::{ForwardError, Host, HostConfig, SyncMode};
 use antumbra_shadow::{Limits, TwinsConfig};
+use bytes::Bytes;
+use futures::future::BoxFuture;
+use futures::stream::BoxStream;
+use futures::{FutureExt, StreamExt};
+use uuid::Uuid;
 
+use crate::cluster::NodeInfo;
+use crate::cluster::bootstrap::Plan;
 use crate::config::{Config, Shards};
 use crate::identity::Identity;
-use crate::shadows::TrimLimits;
+use crate::peer::{PeerTransport, Tls, TlsError, TlsFiles};
+use crate::shadows::{ClusterMark, Peers, TrimLimits};
+
+use super::Addresses;
 
 /// Cores that one led shard of a node makes use of.
 const CORES_PER_SHARD: usize = 4;
@@ -18,14 +30,113 @@ const AUTO_SHARDS_MIN: usize = 3;
 /// How often the feed is looked at for records that are too old or too many.
 const TRIM_INTERVAL: Duration = Duration::from_secs(10);
 
-/// Shards of a new data directory.
-pub(super) fn shard_count(shards: Shards) -> u32 {
-    match shards {
-        Shards::Count(count) => count,
-        Shards::Auto => {
-            let cores = std::thread::available_parallelism().map_or(1, usize::from);
-            u32::try_from((cores / CORES_PER_SHARD).max(AUTO_SHARDS_MIN)).unwrap_or(u32::MAX)
+/// Data shards of a new cluster of so many nodes.
+fn shard_count(wanted: Option<u32>, nodes: usize) -> u32 {
+    if let Some(count) = wanted {
+        return count;
+    }
+    // The nodes of a cluster are taken to be alike.
+    let cores = nodes * std::thread::available_parallelism().map_or(1, usize::from);
+    let count = (cores / CORES_PER_SHARD).max(AUTO_SHARDS_MIN).max(nodes);
+    u32::try_from(count).unwrap_or(u32::MAX)
+}
+
+/// What the node says of itself.
+pub(super) fn node_info(config: &Config, identity: &Identity, addresses: &Addresses) -> NodeInfo {
+    let advertised = &config.peer.advertise;
+    NodeInfo {
+        name: identity.node_name.clone(),
+        incarnation: identity.incarnation,
+        peer: match advertised.is_empty() {
+            true => addresses.peer.to_string(),
+            false => advertised.clone(),
+        },
+        grpc: addresses.grpc.to_string(),
+        http: addresses.http.to_string(),
+    }
+}
+
+/// How a new cluster is founded.
+pub(super) fn plan(config: &Config, me: &NodeInfo) -> Plan {
+    let mut seeds = config.cluster.seeds.0.clone();
+    if seeds.is_empty() {
+        seeds.insert(me.name.clone(), me.peer.clone());
+    }
+    let expect = match config.cluster.expect {
+        0 => seeds.len(),
+        expect => expect as usize,
+    };
+    Plan {
+        seeds,
+        expect,
+        replication_factor: config.cluster.replication_factor,
+        shards: shard_count,
+        shards_wanted: match config.cluster.shards {
+            Shards::Auto => None,
+            Shards::Count(count) => Some(count),
+        },
+    }
+}
+
+/// How the link between nodes is protected.
+pub(super) fn tls(config: &Config) -> Result<Tls, TlsError> {
+    let peer = &config.peer;
+    if peer.tls_certificate.is_empty() {
+        return Ok(Tls::None);
+    }
+    let files = TlsFiles {
+        certificate: PathBuf::from(&peer.tls_certificate),
+        key: PathBuf::from(&peer.tls_key),
+        authority: PathBuf::from(&peer.tls_authority),
+    };
+    Tls::open(files, &config.node.name)
+}
+
+/// What cursors of this cluster are marked with.
+pub(super) fn cluster_mark(cluster_id: Uuid) -> ClusterMark {
+    ClusterMark(crc32fast::hash(cluster_id.as_bytes()))
+}
+
+/// The way to other nodes, as the use cases see it.
+pub(super) fn peers(host: Weak<Host>, transport: Arc<PeerTransport>) -> Arc<dyn Peers> {
+    Arc::new(Links { host, transport })
+}
+
+struct Links {
+    /// Weak: the engine holds the handler of forwarded requests, which holds this.
+    host: Weak<Host>,
+    transport: Arc<PeerTransport>,
+}
+
+impl Peers for Links {
+    fn forward(
+        &self,
+        node: &antumbra_raft::Node,
+        body: Bytes,
+        timeout: Duration,
+    ) -> BoxFuture<'static, Result<Bytes, ForwardError>> {
+        let (host, node) = (self.host.clone(), node.clone());
+        Box::pin(async move {
+            match host.upgrade() {
+                Some(host) => host.forward(&node, body, timeout).await,
+                None => Err(ForwardError::NotSent),
+            }
+        })
+    }
+
+    fn follow(
+        &self,
+        node: &antumbra_raft::Node,
+        body: Bytes,
+    ) -> BoxFuture<'static, Result<BoxStream<'static, Result<Bytes, String>>, String>> {
+        let (transport, node) = (Arc::clone(&self.transport), node.clone());
+        async move {
+            let stream = transport.follow(&node, body).await;
+            let stream = stream.map_err(|error| error.to_string())?;
+            let stream = stream.map(|item| item.map_err(|error| error.to_string()));
+            Ok(stream.boxed())
         }
+        .boxed()
     }
 }
 
@@ -51,7 +162,7 @@ pub(super) fn host_config(config: &Config, identity: &Identity) -> HostConfig {
 }
 
 /// What the twins of one of `shards` shards may take.
-pub(super) fn twins_config(config: &Config, shards: usize) -> TwinsConfig {
+pub(crate) fn twins_config(config: &Config, shards: usize) -> TwinsConfig {
     let limits = &config.limits;
     let shards = shards.max(1);
     TwinsConfig {
@@ -66,7 +177,7 @@ pub(super) fn twins_config(config: &Config, shards: usize) -> TwinsConfig {
 }
 
 /// What one of `shards` shards may keep of the feed.
-pub(super) fn trim_limits(config: &Config, shards: u64) -> TrimLimits {
+pub(crate) fn trim_limits(config: &Config, shards: u64) -> TrimLimits {
     TrimLimits {
         age_max: config.storage.feed_retention,
         bytes_max: config.storage.feed_bytes_max.0 / shards.max(1),

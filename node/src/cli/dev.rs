@@ -1,26 +1,43 @@
-//! `antumbra dev`: a durable node on this machine, for development.
+//! `antumbra dev`: a durable node, or a cluster of them, on this machine, for development.
+//!
+//! One node runs in this process. Several are child processes, `antumbra serve` each with a file of its
+//! own; this process starts them, says where they are, starts again what dies, and stops them.
+
+mod backoff;
+mod banner;
+mod child;
+mod plan;
+mod supervisor;
 
 use std::path::{Path, PathBuf};
 
-use crate::boot::Node;
-use crate::config::Sources;
 use crate::config::load::Override;
+use crate::config::{Config, Sources};
+use crate::identity::{DataDirectory, Owner};
 
-use super::Context;
 use super::problem::{Exit, Problem};
-use super::start::{self, NodeArgs};
+use super::start::{self, NodeArgs, Until};
+use super::{Context, block_on};
 
-/// Offset of the HTTP door from the base port.
-const HTTP_OFFSET: u16 = 80;
+use plan::Plan;
+
+/// gRPC of the first node, unless the user says otherwise.
 const DEFAULT_PORT: u16 = 7400;
 
-/// Run a node on this machine: durable, open, loopback only
+/// Run nodes on this machine: durable, open, loopback only
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+With --nodes 3 every change is on the disks of two nodes before it is acknowledged. Kill one of the
+three (kill -9) and go on: the others take over, and it is started again.")]
 pub(crate) struct Args {
-    /// Directory of its data, kept from run to run [default: antumbra-data]
+    /// Nodes of the cluster, each a process of its own; later starts need the same number
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=9))]
+    nodes: u16,
+    /// Directory of the data, kept from run to run [default: antumbra-data]
     #[arg(long, value_name = "DIR")]
     data_dir: Option<PathBuf>,
-    /// gRPC is served on this port and HTTP on this plus 80; 0 lets the system choose both
+    /// gRPC is served on this port, HTTP on this plus 80, other nodes on this plus 1; the next node
+    /// is 100 further. 0 lets the system choose, for one node
     #[arg(long, value_name = "PORT", default_value_t = DEFAULT_PORT)]
     base_port: u16,
     #[command(flatten)]
@@ -28,29 +45,77 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args, context: &Context) -> Result<(), Problem> {
-    let sources = Sources {
-        file: None,
-        environment: context.environment.clone(),
-        flags: flags(args)?,
-        allow_test_switches: args.node.allow_test_switches,
-    };
-    let loaded = start::load(&sources)?;
-    let (data_dir, program) = (loaded.config.node.data_dir.clone(), context.program.clone());
-    start::run(loaded, context, |node| banner(node, &data_dir, &program))
+    match args.nodes {
+        1 => run_one(args, context),
+        _ => run_several(args, context),
+    }
 }
 
-/// The doors come last: nothing else may open them to other machines.
-fn flags(args: &Args) -> Result<Vec<Override>, Problem> {
-    let http = match args.base_port {
-        0 => 0,
-        port => port.checked_add(HTTP_OFFSET).ok_or_else(|| {
-            Problem::new(Exit::Usage, format!("cannot use base port {port}"))
-                .why(format!(
-                    "HTTP is served {HTTP_OFFSET} above it, and ports end at 65535"
-                ))
-                .try_this(format!("--base-port {DEFAULT_PORT}"))
-        })?,
-    };
+fn run_one(args: &Args, context: &Context) -> Result<(), Problem> {
+    let mut flags = flags(args);
+    let ports = plan::ports(args.base_port, 1)?;
+    // The doors come last: nothing else may open them to other machines.
+    for (door, address) in [
+        ("api", ports.grpc),
+        ("http", ports.http),
+        ("peer", ports.peer),
+    ] {
+        flags.push(Override {
+            key: format!("{door}.listen"),
+            value: address.to_string(),
+            flag: "--base-port",
+        });
+    }
+    let loaded = start::load(&sources(args, context, flags))?;
+    let (data_dir, program) = (loaded.config.node.data_dir.clone(), context.program.clone());
+    refuse_another_number(&data_dir, args.nodes)?;
+    start::run(loaded, context, Until::Signal, |node| {
+        banner::one(node, &data_dir, &program)
+    })
+}
+
+fn run_several(args: &Args, context: &Context) -> Result<(), Problem> {
+    refuse_what_differs_per_node(&args.node)?;
+    if args.base_port == 0 {
+        return Err(
+            Problem::new(Exit::Usage, format!("cannot start {} nodes", args.nodes))
+                .why("nodes must know each other's ports, so the system cannot choose them")
+                .try_this(format!("--base-port {DEFAULT_PORT}")),
+        );
+    }
+    // What is wrong with the options is said once, not by every node.
+    let loaded = start::load(&sources(args, context, flags(args)))?;
+    let config = loaded.config;
+    let plan = Plan::new(&config.node.data_dir, args.base_port, args.nodes)?;
+    refuse_another_number(&plan.directory, args.nodes)?;
+    refuse_another_port(&plan.directory, args.base_port)?;
+    let claimed = claim(&plan.directory, &config)?;
+    for warning in &loaded.warnings {
+        supervisor::tell(warning);
+    }
+    for switch in config.test_switches.active() {
+        supervisor::tell(&format!("TEST SWITCH ACTIVE on all nodes: {switch}"));
+    }
+    plan.write()?;
+    let launcher = child::Launcher::new(&args.node)?;
+    let program = context.program.clone();
+    let banner = |pids: &[u32]| banner::several(&plan, pids, &program);
+    let stop_timeout = config.node.shutdown_timeout;
+    let ended = block_on(supervisor::run(&plan, launcher, stop_timeout, banner));
+    drop(claimed);
+    ended
+}
+
+fn sources(args: &Args, context: &Context, flags: Vec<Override>) -> Sources<'static> {
+    Sources {
+        file: None,
+        environment: context.environment.clone(),
+        flags,
+        allow_test_switches: args.node.allow_test_switches,
+    }
+}
+
+fn flags(args: &Args) -> Vec<Override> {
     let mut flags = start::overrides(&args.node.set);
     if let Some(directory) = &args.data_dir {
         flags.push(Override {
@@ -59,41 +124,157 @@ fn flags(args: &Args) -> Result<Vec<Override>, Problem> {
             flag: "--data-dir",
         });
     }
-    for (door, port) in [("api", args.base_port), ("http", http)] {
-        flags.push(Override {
-            key: format!("{door}.listen"),
-            value: format!("127.0.0.1:{port}"),
-            flag: "--base-port",
-        });
-    }
-    Ok(flags)
+    flags
 }
 
-fn banner(node: &Node, data_dir: &Path, program: &str) -> String {
-    let (api, http) = (node.addresses().grpc, node.addresses().http);
-    let directory = std::path::absolute(data_dir).unwrap_or_else(|_| data_dir.to_owned());
-    let endpoint = match api.port() {
-        DEFAULT_PORT => String::new(),
-        _ => format!(" --endpoint http://{api}"),
+/// Options that every node has for itself cannot be set for all.
+fn refuse_what_differs_per_node(args: &NodeArgs) -> Result<(), Problem> {
+    let mut keys = args.set.iter().map(|(key, _)| key.as_str());
+    match keys.find(|key| plan::differs_per_node(key) && *key != plan::DATA_DIR) {
+        None => Ok(()),
+        Some(key) => Err(Problem::new(
+            Exit::Usage,
+            format!("cannot set `{key}` for several nodes"),
+        )
+        .why("every node has a value of its own, which --base-port and --data-dir decide")
+        .try_this("`antumbra serve --config FILE` to run one node of a cluster")),
+    }
+}
+
+/// A directory keeps the number of nodes it was started with.
+fn refuse_another_number(directory: &Path, nodes: u16) -> Result<(), Problem> {
+    let found = plan::nodes_found(directory).map_err(|error| {
+        Problem::new(
+            Exit::Failure,
+            format!("cannot read {}", directory.display()),
+        )
+        .why(error)
+    })?;
+    if found == 0 || found == nodes {
+        return Ok(());
+    }
+    let plural = if nodes == 1 { "" } else { "s" };
+    let what = format!(
+        "cannot start {nodes} node{plural} over {}",
+        directory.display()
+    );
+    Err(Problem::new(Exit::Usage, what)
+        .why(format!(
+            "it holds a cluster of {found} nodes, and a cluster cannot grow or shrink yet"
+        ))
+        .try_this(format!("--nodes {found}, or another --data-dir")))
+}
+
+/// The nodes of a cluster find each other where they were when they last ran.
+fn refuse_another_port(directory: &Path, base_port: u16) -> Result<(), Problem> {
+    match plan::former_base_port(directory) {
+        Some(former) if former != base_port => {
+            let what = format!(
+                "cannot move {} to base port {base_port}",
+                directory.display()
+            );
+            Err(Problem::new(Exit::Usage, what)
+                .why(format!("its nodes know each other at base port {former}"))
+                .try_this(format!("--base-port {former}, or another --data-dir")))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Keeps other `antumbra dev` out of the directory, and looks that no single node lives there.
+fn claim(directory: &Path, config: &Config) -> Result<DataDirectory, Problem> {
+    let what = || format!("cannot use {}", directory.display());
+    let claimed = DataDirectory::lock(directory).map_err(|error| {
+        let problem = Problem::new(Exit::Failure, format!("{}: {}", what(), error.code()));
+        problem.why(&error).try_this("another --data-dir")
+    })?;
+    let owner = Owner {
+        cluster_name: &config.cluster.name,
+        node_name: &config.node.name,
     };
-    format!(
-        "\
-antumbra {version}: one node for development
+    match claimed.read(owner) {
+        Ok(None) => Ok(claimed),
+        // Also when its header names another node or is missing: several never write one here.
+        Ok(Some(_)) | Err(_) => Err(holds_one_node(what())),
+    }
+}
 
-  gRPC   http://{api}   antumbra.v1.Shadows, health, reflection
-  HTTP   http://{http}   AWS iot-data, /livez /readyz /startupz, /metrics
-  data   {directory}
-         persistent: every change is on disk before it is acknowledged, and the next start finds it
-  open   no authentication, no encryption; it listens on the loopback interface only
+fn holds_one_node(what: String) -> Problem {
+    Problem::new(Exit::Usage, format!("{what} for several nodes"))
+        .why("it holds the data of a single node, and a cluster cannot grow yet")
+        .try_this("another --data-dir, or no --nodes")
+}
 
-Commands to paste:
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
 
-  {program} shadow update{endpoint} lamp-1 --desired '{{\"on\":true}}'
-  curl -s -d '{{\"state\":{{\"reported\":{{\"on\":false}}}}}}' http://{http}/things/lamp-1/shadow
-  {program} shadow watch{endpoint} lamp-1
+    use std::fs;
 
-",
-        version = env!("CARGO_PKG_VERSION"),
-        directory = directory.display(),
-    )
+    use super::*;
+
+    fn node_args(set: &[(&str, &str)]) -> NodeArgs {
+        let owned = |(key, value): &(&str, &str)| ((*key).to_owned(), (*value).to_owned());
+        NodeArgs {
+            set: set.iter().map(owned).collect(),
+            allow_test_switches: false,
+        }
+    }
+
+    /// Two nodes with one port would start and fail in turns.
+    #[test]
+    fn what_differs_per_node_cannot_be_set_for_all() {
+        let refused = |set: &[(&str, &str)]| refuse_what_differs_per_node(&node_args(set)).is_err();
+        assert!(refused(&[
+            ("telemetry.log_format", "json"),
+            ("api.listen", "0.0.0.0:1")
+        ]));
+        assert!(refused(&[("node.name", "a")]));
+        assert!(refused(&[("cluster.seeds", "")]));
+        assert!(!refused(&[
+            ("telemetry.log_format", "json"),
+            ("cluster.shards", "5")
+        ]));
+        assert!(
+            !refused(&[("node.data_dir", "d")]),
+            "it is where all of them are"
+        );
+    }
+
+    /// A cluster that comes up with other nodes than it has would wait for ever.
+    #[test]
+    fn directory_keeps_its_number_of_nodes() {
+        let directory = tempfile::tempdir().unwrap();
+        let refused = |nodes| refuse_another_number(directory.path(), nodes).is_err();
+        assert!(
+            !refused(1) && !refused(3),
+            "an empty directory takes any number"
+        );
+        let missing = directory.path().join("missing");
+        assert!(refuse_another_number(&missing, 3).is_ok());
+        for name in ["node-1", "node-2", "node-3"] {
+            fs::create_dir(directory.path().join(name)).unwrap();
+        }
+        assert!(refused(1) && refused(2) && refused(4));
+        assert!(!refused(3));
+        let problem = refuse_another_number(directory.path(), 1).unwrap_err();
+        let text = problem.render(false);
+        assert!(
+            text.contains("a cluster of 3 nodes") && text.contains("--nodes 3"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn directory_is_claimed_once_and_not_from_a_single_node() {
+        let directory = tempfile::tempdir().unwrap();
+        let config = Config::default();
+        let claimed = claim(directory.path(), &config).unwrap();
+        let second = claim(directory.path(), &config).unwrap_err().render(false);
+        assert!(second.contains("DIRECTORY_LOCKED"), "{second}");
+        drop(claimed);
+        fs::create_dir(directory.path().join("log")).unwrap();
+        let single = claim(directory.path(), &config).unwrap_err().render(false);
+        assert!(single.contains("the data of a single node"), "{single}");
+    }
 }

@@ -4,6 +4,8 @@
 //! else; problems, progress and logs go to standard error.
 
 mod bench;
+mod cert;
+mod cluster;
 mod completions;
 mod config;
 mod connect;
@@ -48,9 +50,13 @@ enum Command {
     #[command(subcommand)]
     Device(device::Verb),
     #[command(subcommand)]
+    Cluster(cluster::Verb),
+    #[command(subcommand)]
     Bench(bench::Verb),
     #[command(subcommand)]
     Config(config::Verb),
+    #[command(subcommand)]
+    Cert(cert::Verb),
     Version(version::Args),
     Completions(completions::Args),
 }
@@ -102,8 +108,10 @@ fn dispatch(command: Command, context: &Context) -> Result<(), Problem> {
         Command::Serve(args) => serve::run(&args, context),
         Command::Shadow(verb) => verb.run(context),
         Command::Device(verb) => verb.run(context),
+        Command::Cluster(verb) => verb.run(context),
         Command::Bench(verb) => verb.run(context),
         Command::Config(verb) => verb.run(context),
+        Command::Cert(verb) => verb.run(),
         Command::Version(args) => version::run(&args),
         Command::Completions(args) => completions::run(&args),
     }

@@ -7,7 +7,7 @@ use crate::config::Sources;
 
 use super::Context;
 use super::problem::{Exit, Problem};
-use super::start::{self, NodeArgs};
+use super::start::{self, NodeArgs, Until};
 
 /// Run a node as its configuration says
 #[derive(Debug, clap::Args)]
@@ -18,6 +18,9 @@ pub(crate) struct Args {
     /// Serve although there is no authentication and no encryption yet
     #[arg(long)]
     insecure: bool,
+    /// Stop when standard input ends, for a program that holds the other end of a pipe
+    #[arg(long, hide = true)]
+    exit_with_stdin: bool,
     #[command(flatten)]
     node: NodeArgs,
 }
@@ -42,16 +45,24 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<(), Problem> {
         allow_test_switches: args.node.allow_test_switches,
     };
     let loaded = start::load(&sources)?;
+    let until = match args.exit_with_stdin {
+        true => Until::SignalOrEndOfInput,
+        false => Until::Signal,
+    };
     let data_dir = loaded.config.node.data_dir.clone();
-    start::run(loaded, context, |node| banner(node, &data_dir))
+    start::run(loaded, context, until, |node| banner(node, &data_dir))
 }
 
 fn banner(node: &Node, data_dir: &Path) -> String {
+    let addresses = node.addresses();
     format!(
-        "antumbra {}: gRPC on {}, HTTP on {}, data in {}; open to whoever reaches it\n",
+        "antumbra {}: {}, gRPC on {}, HTTP on {}, other nodes on {}, data in {}; open to whoever \
+         reaches it\n",
         env!("CARGO_PKG_VERSION"),
-        node.addresses().grpc,
-        node.addresses().http,
+        node.info().name,
+        addresses.grpc,
+        addresses.http,
+        addresses.peer,
         data_dir.display()
     )
 }

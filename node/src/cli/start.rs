@@ -1,10 +1,13 @@
 //! What `dev` and `serve` share: load the configuration, start the node, wait, stop it.
 
 use std::fs;
+use std::io;
 use std::path::Path;
 use std::pin::pin;
+use std::thread;
 
 use tokio::runtime::Runtime;
+use tokio::sync::oneshot;
 use tracing::{info, warn};
 
 use crate::boot::{self, Listeners, Node};
@@ -15,6 +18,18 @@ use crate::{shutdown, telemetry};
 
 use super::problem::{Exit, Problem};
 use super::{Context, output};
+
+/// The line on standard output that says that a node serves.
+pub(crate) const READY: &str = "ready";
+
+/// What ends a node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Until {
+    /// SIGTERM or SIGINT.
+    Signal,
+    /// These, or the end of standard input: whoever holds the other end of the pipe has gone.
+    SignalOrEndOfInput,
+}
 
 /// Flags of every command that runs a node.
 #[derive(Debug, Clone, clap::Args)]
@@ -27,10 +42,11 @@ pub(crate) struct NodeArgs {
     pub(crate) allow_test_switches: bool,
 }
 
-/// Runs a node until a signal ends it or it fails. `banner` says where it serves.
+/// Runs a node until it is told to end or fails. `banner` says where it serves.
 pub(crate) fn run(
     loaded: Loaded,
     context: &Context,
+    until: Until,
     banner: impl FnOnce(&Node) -> String,
 ) -> Result<(), Problem> {
     let config = loaded.config.clone();
@@ -56,14 +72,18 @@ pub(crate) fn run(
         warn!(%error, "idle memory will be given back late");
     }
     let runtime = runtime(&config)?;
-    let result = runtime.block_on(serve(config, banner));
+    let result = runtime.block_on(serve(config, until, banner));
     // Blocking scans that nobody waits for any more must not hold up the exit.
     runtime.shutdown_background();
     result
 }
 
-async fn serve(config: Config, banner: impl FnOnce(&Node) -> String) -> Result<(), Problem> {
-    let mut stop = pin!(shutdown::requested());
+async fn serve(
+    config: Config,
+    until: Until,
+    banner: impl FnOnce(&Node) -> String,
+) -> Result<(), Problem> {
+    let mut stop = pin!(requested(until));
     let listeners = Listeners::bind(&config).await.map_err(boot_failed)?;
     let mut node = tokio::select! {
         biased;
@@ -71,7 +91,7 @@ async fn serve(config: Config, banner: impl FnOnce(&Node) -> String) -> Result<(
         node = boot::start(config, listeners) => node.map_err(boot_failed)?,
     };
     output::print(&banner(&node));
-    output::print("ready\n");
+    output::print(&format!("{READY}\n"));
     let ended = tokio::select! {
         biased;
         failure = node.failed() => Err(boot_failed(failure)),
@@ -80,6 +100,37 @@ async fn serve(config: Config, banner: impl FnOnce(&Node) -> String) -> Result<(
     info!("stopping; a second signal quits at once");
     let stopped = node.shutdown().await.map_err(boot_failed);
     ended.and(stopped)
+}
+
+/// Resolves when the node is told to end.
+async fn requested(until: Until) -> io::Result<()> {
+    if until == Until::Signal {
+        return shutdown::requested().await;
+    }
+    let mut signal = Box::pin(shutdown::requested());
+    tokio::select! {
+        biased;
+        signal = &mut signal => signal,
+        ended = end_of_input() => {
+            // Signals that come while the node stops are heard as they else would be.
+            tokio::spawn(signal);
+            ended
+        }
+    }
+}
+
+/// Resolves when standard input has ended. The thread that reads it ends with the process.
+async fn end_of_input() -> io::Result<()> {
+    let (sender, ended) = oneshot::channel();
+    let read = move || {
+        let _ = io::copy(&mut io::stdin().lock(), &mut io::sink());
+        let _ = sender.send(());
+    };
+    thread::Builder::new()
+        .name("stdin".to_owned())
+        .spawn(read)?;
+    let _ = ended.await;
+    Ok(())
 }
 
 fn runtime(config: &Config) -> Result<Runtime, Problem> {

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::environment::TestSwitches;
-use super::setting::{ByteSize, Literal, LogFormat, Setting, Shards};
+use super::setting::{ByteSize, Literal, LogFormat, Seeds, Setting, Shards};
 
 /// One section of the file, as the docs and the loader see it.
 #[derive(Debug)]
@@ -167,9 +167,32 @@ sections! {
         /// Name of the cluster, written into the data directory at the first start; a directory
         /// of another cluster is refused. 1-63 characters of `a-z`, `0-9` and `-`.
         name: String = "antumbra".to_owned(),
-        /// Shards that a new data directory is divided into; later starts keep what it has.
-        /// `auto` is one per four cores, but at least 3.
+        /// Shards that a new cluster is divided into; later starts keep what it has. `auto` is one
+        /// per four cores of all nodes, but at least 3 and at least one per node.
         shards: Shards = Shards::Auto,
+        /// The first nodes of the cluster with their peer addresses, such as
+        /// `node-1=10.0.0.1:7401,node-2=10.0.0.2:7401`. Every node has the same list. Empty for a
+        /// node that is a cluster of its own.
+        seeds: Seeds = Seeds::default(),
+        /// Seeds that must be there before a new cluster is created; 0 means all of them.
+        expect: u32 = 0,
+        /// Replicas of every shard of a new cluster; fewer when there are fewer nodes.
+        replication_factor: u32 = 3,
+    }
+
+    /// The link between the nodes of a cluster.
+    peer: Peer {
+        /// Where other nodes are listened for.
+        listen: SocketAddr = SocketAddr::from((Ipv4Addr::LOCALHOST, 7401)),
+        /// What other nodes connect to, `host:port`; empty when that is `listen`.
+        advertise: String = String::new(),
+        /// Certificate of this node, a PEM file. With it, the two below are needed too, and every
+        /// link is encrypted and authenticated both ways. `antumbra cert` makes all three.
+        tls_certificate: String = String::new(),
+        /// Its private key, a PEM file.
+        tls_key: String = String::new(),
+        /// Certificate of the authority that signs the nodes of this cluster, a PEM file.
+        tls_authority: String = String::new(),
     }
 
     /// The gRPC door.

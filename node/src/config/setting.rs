@@ -1,5 +1,6 @@
 //! The types an option can have: how each is written, read and named in the docs.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -259,7 +260,42 @@ macro_rules! whole_number {
 }
 whole_number!(u32, u64);
 
-/// How many shards a new data directory gets.
+/// The first nodes of a cluster: names and peer addresses, by name.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Seeds(pub BTreeMap<String, String>);
+
+impl Setting for Seeds {
+    const KIND: &'static str = "a list such as `node-1=10.0.0.1:7401,node-2=10.0.0.2:7401`";
+    const LITERALS: &'static [Literal] = &[Literal::Text];
+
+    fn parse(text: &str) -> Result<Self, String> {
+        let mut seeds = BTreeMap::new();
+        let parts = text.split(',').map(str::trim);
+        for part in parts.filter(|part| !part.is_empty()) {
+            let seed = part.split_once('=').map(|(n, a)| (n.trim(), a.trim()));
+            let (name, address) = seed
+                .filter(|(name, address)| !name.is_empty() && is_host_port(address))
+                .ok_or_else(|| format!("`{part}` is not name=host:port; {}", Self::KIND))?;
+            if seeds.insert(name.to_owned(), address.to_owned()).is_some() {
+                return Err(format!("`{name}` is there twice"));
+            }
+        }
+        Ok(Self(seeds))
+    }
+
+    fn show(&self) -> String {
+        let seeds = self.0.iter().map(|(name, at)| format!("{name}={at}"));
+        quoted(&seeds.collect::<Vec<_>>().join(","))
+    }
+}
+
+/// Whether a text is a host and a port.
+pub(super) fn is_host_port(text: &str) -> bool {
+    let parts = text.rsplit_once(':');
+    parts.is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok_and(|p| p > 0))
+}
+
+/// How many shards a new cluster gets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Shards {
     /// One led shard per four cores, at least three on a node of its own.

@@ -7,8 +7,8 @@ use tracing_subscriber::EnvFilter;
 
 use crate::shadows::SHARDS_MAX;
 
-use super::options::{Api, Config, Http, Limits, Node, Raft, Storage};
-use super::setting::{ByteSize, Setting, Shards};
+use super::options::{Api, Cluster, Config, Http, Limits, Node, Peer, Raft, Storage};
+use super::setting::{ByteSize, Seeds, Setting, Shards, is_host_port};
 
 /// An option whose value cannot be used.
 #[derive(Debug)]
@@ -25,10 +25,8 @@ pub(super) fn validate(config: &Config) -> Vec<Complaint> {
     node(&mut rules, &config.node);
     storage(&mut rules, &config.storage);
     raft(&mut rules, &config.raft);
-    rules.name("cluster.name", &config.cluster.name);
-    if let Shards::Count(count) = config.cluster.shards {
-        rules.within("cluster.shards", count, 1..=SHARDS_MAX);
-    }
+    cluster(&mut rules, &config.cluster, &config.node);
+    peer(&mut rules, &config.peer, &config.cluster.seeds);
     doors(&mut rules, &config.api, &config.http);
     if let Err(error) = EnvFilter::builder().parse(&config.telemetry.log_filter) {
         let hint = Some("a level such as `info`, or `info,openraft=warn`".to_owned());
@@ -92,6 +90,52 @@ fn raft(rules: &mut Rules, raft: &Raft) {
         let what = "must be longer than `raft.election_timeout_min`".to_owned();
         let hint = format!("twice as long: {}", (min * 2).show());
         rules.complain("raft.election_timeout_max", what, Some(hint));
+    }
+}
+
+fn cluster(rules: &mut Rules, cluster: &Cluster, node: &Node) {
+    rules.name("cluster.name", &cluster.name);
+    if let Shards::Count(count) = cluster.shards {
+        rules.within("cluster.shards", count, 1..=SHARDS_MAX);
+    }
+    let Seeds(seeds) = &cluster.seeds;
+    for name in seeds.keys() {
+        rules.name("cluster.seeds", name);
+    }
+    let count = u32::try_from(seeds.len()).unwrap_or(u32::MAX);
+    rules.within("cluster.expect", cluster.expect, 0..=count.max(1));
+    rules.within(
+        "cluster.replication_factor",
+        cluster.replication_factor,
+        1..=7,
+    );
+    if cluster.expect > 0 && cluster.expect < count / 2 + 1 {
+        let what = "must be more than half of `cluster.seeds`".to_owned();
+        let hint = Some(format!("at least {}", count / 2 + 1));
+        rules.complain("cluster.expect", what, hint);
+    }
+    if !seeds.is_empty() && !seeds.contains_key(&node.name) && cluster.expect > 0 {
+        // A node that is no seed only joins; it has nothing to expect.
+        let what = format!("is set, but `{}` is not among the seeds", node.name);
+        rules.complain("cluster.expect", what, Some("leave it out".to_owned()));
+    }
+}
+
+fn peer(rules: &mut Rules, peer: &Peer, seeds: &Seeds) {
+    if !peer.advertise.is_empty() && !is_host_port(&peer.advertise) {
+        let what = format!("is `{}`, not host:port", peer.advertise);
+        rules.complain("peer.advertise", what, None);
+    }
+    if peer.advertise.is_empty() && peer.listen.ip().is_unspecified() && !seeds.0.is_empty() {
+        let what = "is needed: nobody can connect to an unspecified `peer.listen`".to_owned();
+        rules.complain("peer.advertise", what, None);
+    }
+    let files = [&peer.tls_certificate, &peer.tls_key, &peer.tls_authority];
+    let given = files.iter().filter(|file| !file.is_empty()).count();
+    if given != 0 && given != files.len() {
+        let what = "goes together with `peer.tls_key` and `peer.tls_authority`".to_owned();
+        let hint = Some("give all three or none".to_owned());
+        rules.complain("peer.tls_certificate", what, hint);
     }
 }
 

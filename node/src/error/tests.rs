@@ -36,6 +36,7 @@ fn samples() -> Vec<Error> {
         Error::TooManyShadows { max: 64 },
         Error::Overloaded,
         Error::Unavailable("no leader"),
+        Error::Refused("it leads already".into()),
         Error::OutcomeUnknown,
         Error::Deadline,
         Error::Unauthenticated,

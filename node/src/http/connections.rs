@@ -13,6 +13,7 @@ use axum::Router;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use hyper_util::service::TowerToHyperService;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -70,7 +71,31 @@ pub async fn serve(
     shutdown: CancellationToken,
 ) {
     let builder = Arc::new(builder(settings.protocol));
-    let permits = Arc::new(Semaphore::new(settings.connections_max));
+    let stop = shutdown.clone();
+    let serve_one = |stream| {
+        let (router, builder, stop) = (router.clone(), builder.clone(), stop.clone());
+        async move {
+            if settings.protocol == Protocol::Http2 && !preface_arrives(&stream, &stop).await {
+                return;
+            }
+            speak(stream, router, &builder, &stop).await;
+        }
+    };
+    accept(listener, settings.connections_max, shutdown, serve_one).await;
+}
+
+/// Runs `serve_one` for every connection of `listener`, at most `connections_max` at a time, until
+/// `shutdown`; then stops listening, waits for those that run, and returns. Dropping the future
+/// drops all of them.
+pub(crate) async fn accept<F>(
+    listener: TcpListener,
+    connections_max: usize,
+    shutdown: CancellationToken,
+    serve_one: impl Fn(TcpStream) -> F,
+) where
+    F: Future<Output = ()> + Send + 'static,
+{
+    let permits = Arc::new(Semaphore::new(connections_max));
     let connections = TaskTracker::new();
     let abort = CancellationToken::new();
     let abort_when_dropped = abort.clone().drop_guard();
@@ -93,13 +118,8 @@ pub async fn serve(
             debug!("too many connections, close the new one");
             continue;
         };
-        let connection = connection(
-            stream,
-            router.clone(),
-            builder.clone(),
-            settings.protocol,
-            shutdown.clone(),
-        );
+        let _ = stream.set_nodelay(true);
+        let connection = serve_one(stream);
         let abort = abort.clone();
         connections.spawn(async move {
             tokio::select! {
@@ -117,18 +137,13 @@ pub async fn serve(
     drop(abort_when_dropped);
 }
 
-/// Serves one connection to its end.
-async fn connection(
-    stream: TcpStream,
+/// Speaks HTTP on one connection to its end; from `shutdown` on it only finishes its requests.
+pub(crate) async fn speak(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     router: Router,
-    builder: Arc<Builder<TokioExecutor>>,
-    protocol: Protocol,
-    shutdown: CancellationToken,
+    builder: &Builder<TokioExecutor>,
+    shutdown: &CancellationToken,
 ) {
-    let _ = stream.set_nodelay(true);
-    if protocol == Protocol::Http2 && !preface_arrives(&stream, &shutdown).await {
-        return;
-    }
     let served = builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
     let mut served = pin!(served);
     let result = tokio::select! {

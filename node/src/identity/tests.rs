@@ -10,18 +10,12 @@ const OWNER: Owner<'_> = Owner {
 fn sample() -> Identity {
     Identity {
         cluster_name: "antumbra".to_owned(),
-        cluster_id: Uuid::from_u128(1),
         node_name: "node-1".to_owned(),
-        node_id: 1,
         incarnation: Uuid::from_u128(2),
-        replicas: vec![Replica {
-            shard: ShardId(1),
-            replica: ReplicaId(1),
-            range: HashRange {
-                start: 0,
-                end: u32::MAX,
-            },
-        }],
+        standing: Standing::Member {
+            cluster_id: Uuid::from_u128(1),
+            node: NodeId(1),
+        },
         created: true,
     }
 }
@@ -41,7 +35,7 @@ fn files(path: &Path) -> Vec<(PathBuf, Vec<u8>)> {
 #[test]
 fn header_has_its_frozen_bytes() {
     let bytes = encode(&sample());
-    let payload = r#"{"cluster_name":"antumbra","cluster_id":"00000000-0000-0000-0000-000000000001","node_name":"node-1","node_id":1,"incarnation":"00000000-0000-0000-0000-000000000002","replicas":[{"shard":1,"replica":1,"first_hash":0,"last_hash":4294967295}],"created":true}"#;
+    let payload = r#"{"cluster_name":"antumbra","node_name":"node-1","incarnation":"00000000-0000-0000-0000-000000000002","standing":{"member":{"cluster_id":"00000000-0000-0000-0000-000000000001","node":1}},"created":true}"#;
     assert_eq!(&bytes[..8], b"ANTUMBRA");
     assert_eq!(bytes[8..12], 1u32.to_be_bytes());
     assert_eq!(&bytes[16..bytes.len() - 4], payload.as_bytes());

@@ -2,14 +2,13 @@
 
 use std::sync::Arc;
 
-use antumbra_raft::{HashRange, Shard, ShardId};
+use antumbra_raft::{HashRange, Role, Shard, ShardId};
 use antumbra_shadow::{Document, Failure, Twins};
 use bytes::Bytes;
 use tracing::error;
 
 use crate::error::Error;
 
-use super::machine::ShadowMachine;
 use super::port::{Port, barrier_failure};
 use super::relay::Relay;
 
@@ -17,7 +16,7 @@ use super::relay::Relay;
 #[derive(Clone)]
 pub(crate) struct ShardContext {
     pub(crate) range: HashRange,
-    pub(crate) shard: Shard<ShadowMachine>,
+    pub(crate) shard: Shard,
     pub(crate) twins: Twins<Port>,
     pub(crate) relay: Arc<Relay>,
 }
@@ -27,7 +26,23 @@ impl ShardContext {
         self.shard.id()
     }
 
-    /// Waits until everything acknowledged before the call is applied here. May be dropped midway.
+    /// Whether this replica leads the shard, as far as it knows.
+    pub(crate) fn leads(&self) -> bool {
+        matches!(*self.shard.role().borrow(), Role::Leader { .. })
+    }
+
+    /// Whether this replica has stopped for good.
+    pub(crate) fn is_stopped(&self) -> bool {
+        *self.shard.role().borrow() == Role::Stopped
+    }
+
+    /// Whether both are the same run of the same replica.
+    pub(crate) fn is_same(&self, other: &ShardContext) -> bool {
+        Arc::ptr_eq(&self.relay, &other.relay)
+    }
+
+    /// Waits until everything acknowledged before the call is applied here, whichever role the
+    /// replica has. May be dropped midway.
     pub(crate) async fn barrier(&self) -> Result<u64, Error> {
         self.shard
             .barrier()

@@ -76,6 +76,8 @@ pub enum ResetReason {
     CursorUnknown,
     /// The reader fell behind the feed.
     ReaderTooSlow,
+    /// The node that sent the opening documents was lost before all of them had come.
+    SourceLost,
 }
 
 impl ResetReason {
@@ -85,6 +87,7 @@ impl ResetReason {
             ResetReason::CursorTrimmed => "CURSOR_TRIMMED",
             ResetReason::CursorUnknown => "CURSOR_UNKNOWN",
             ResetReason::ReaderTooSlow => "READER_TOO_SLOW",
+            ResetReason::SourceLost => "SOURCE_LOST",
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Lists: the shadows of a device, and the devices of a tenant. Linearizable: a barrier, then a
 //! scan in key order, which is hash order. A page does bounded work, so it may be empty and still
-//! have a successor.
+//! have a successor. Every shard answers its part of a page, on this node or on another.
 
 use antumbra_raft::Key;
 use antumbra_shadow::{DeviceId, DeviceKey, DeviceRow, ShadowName, Tenant, Time};
@@ -8,12 +8,13 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::error::Error;
 
-use super::context::{ShardContext, blocking, decode_document, read_failed, readable};
+use super::context::{ShardContext, decode_document, read_failed, readable};
 use super::opaque::{self, Tag};
+use super::question::{Question, Reply};
 use super::{Caller, Shadows, keys};
 
 /// The largest page.
-const PAGE_SIZE_MAX: usize = 1000;
+pub(crate) const PAGE_SIZE_MAX: usize = 1000;
 
 /// Rows that one page looks at.
 const ROWS_PER_PAGE_MAX: usize = 20_000;
@@ -77,16 +78,20 @@ impl Shadows {
             Some(key) => key,
             None => prefix.clone(),
         };
-        let context = self.shard_of(device).clone();
-        within(deadline, async {
-            context.barrier().await?;
-            let found = blocking(move || shadows_step(&context, from, &prefix, size)).await?;
-            Ok(ShadowPage {
-                next_page_token: found.next.map_or_else(String::new, |key| list.token(&key)),
-                shadows: found.entries,
-            })
+        let shard = self.table().shard_of(device)?;
+        let question = Question::Shadows {
+            device: device.clone(),
+            from,
+            size,
+        };
+        let asked = self.ask(caller.tenant.as_ref(), shard, &question, deadline);
+        let Reply::Shadows(found) = asked.await? else {
+            return Err(Error::Internal("shadows were asked for"));
+        };
+        Ok(ShadowPage {
+            next_page_token: found.next.map_or_else(String::new, |key| list.token(&key)),
+            shadows: found.entries,
         })
-        .await
     }
 
     /// Lists the devices of a tenant that have at least one shadow and whose id starts with
@@ -103,31 +108,30 @@ impl Shadows {
         let list = List::of_devices(tenant, prefix);
         let size = page_size(page)?;
         let from = list.resume(page.page_token)?;
-        within(deadline, async {
-            let filter = DeviceFilter {
-                tenant: tenant.clone(),
-                prefix: prefix.to_owned(),
-            };
-            let found = self.scan_devices(from, filter, size).await?;
-            Ok(DevicePage {
-                next_page_token: found.next.map_or_else(String::new, |key| list.token(&key)),
-                devices: found.entries,
-            })
+        let filter = DeviceFilter {
+            tenant: tenant.clone(),
+            prefix: prefix.to_owned(),
+        };
+        let scan = self.scan_devices(caller.tenant.as_ref(), from, filter, size, deadline);
+        let found = scan.await?;
+        Ok(DevicePage {
+            next_page_token: found.next.map_or_else(String::new, |key| list.token(&key)),
+            devices: found.entries,
         })
-        .await
     }
 
     /// Goes through the shards in hash order until the page is full or its work is done.
     async fn scan_devices(
         &self,
-        from: Option<Key>,
+        only: Option<&Tenant>,
+        mut from: Option<Key>,
         filter: DeviceFilter,
         size: usize,
+        deadline: Instant,
     ) -> Result<Found<DeviceId>, Error> {
         let start = from.as_ref().map_or(0, hash_of);
-        let mut from = from;
         let mut page = Found::default();
-        for place in self.inner.map.places() {
+        for place in self.table().map()?.places() {
             if place.range.end < start {
                 continue;
             }
@@ -137,11 +141,20 @@ impl Shadows {
                 page.next = Some(begin);
                 return Ok(page);
             }
-            let context = self.inner.shards[&place.shard].clone();
-            context.barrier().await?;
-            let filter = filter.clone();
-            page = blocking(move || devices_step(&context, begin, &filter, size, page)).await?;
-            if page.next.is_some() {
+            let question = Question::Devices {
+                filter: filter.clone(),
+                from: begin,
+                size: size - page.entries.len(),
+                rows_max: ROWS_PER_PAGE_MAX - page.scanned,
+            };
+            let asked = self.ask(only, place.shard, &question, deadline);
+            let Reply::Devices(found) = asked.await? else {
+                return Err(Error::Internal("devices were asked for"));
+            };
+            page.entries.extend(found.entries);
+            page.scanned += found.scanned;
+            if found.next.is_some() {
+                page.next = found.next;
                 return Ok(page);
             }
         }
@@ -150,12 +163,13 @@ impl Shadows {
 }
 
 /// What a scan found so far.
-#[derive(Debug)]
-struct Found<T> {
-    entries: Vec<T>,
-    scanned: usize,
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Found<T> {
+    pub(crate) entries: Vec<T>,
+    /// Rows that were looked at.
+    pub(crate) scanned: usize,
     /// Where to go on; `None` when the range is exhausted.
-    next: Option<Key>,
+    pub(crate) next: Option<Key>,
 }
 
 impl<T> Default for Found<T> {
@@ -168,10 +182,12 @@ impl<T> Default for Found<T> {
     }
 }
 
-#[derive(Debug, Clone)]
-struct DeviceFilter {
-    tenant: Tenant,
-    prefix: String,
+/// Which devices a list is about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct DeviceFilter {
+    pub(crate) tenant: Tenant,
+    /// Start of the device id.
+    pub(crate) prefix: String,
 }
 
 impl DeviceFilter {
@@ -180,14 +196,19 @@ impl DeviceFilter {
     }
 }
 
-fn shadows_step(
+/// Lists the shadows of a device from a key on.
+pub(super) fn shadows_step(
     context: &ShardContext,
-    mut from: Key,
-    prefix: &Key,
+    device: &DeviceKey,
+    from: Key,
     size: usize,
 ) -> Result<Found<ShadowSummary>, Error> {
-    let view = context.shard.view();
+    let size = size.min(PAGE_SIZE_MAX);
+    let prefix = keys::documents_of(device);
     let end = prefix.prefix_end();
+    let mut from = from.max(prefix);
+    // Pinned, because the rows of a replica that installs a snapshot come and go.
+    let (view, _) = context.shard.pinned();
     let mut found = Found::default();
     loop {
         let rows = view.scan(&from, &end, ROWS_PER_STEP).map_err(read_failed)?;
@@ -216,22 +237,25 @@ fn shadows_step(
     }
 }
 
-fn devices_step(
+/// Lists the devices of a shard from a key on: at most so many, looking at at most so many rows.
+pub(super) fn devices_step(
     context: &ShardContext,
-    mut from: Key,
     filter: &DeviceFilter,
-    size: usize,
-    mut found: Found<DeviceId>,
+    from: Key,
+    (size, rows_max): (usize, usize),
 ) -> Result<Found<DeviceId>, Error> {
-    let view = context.shard.view();
+    let (size, rows_max) = (size.min(PAGE_SIZE_MAX), rows_max.min(ROWS_PER_PAGE_MAX));
     let end = keys::devices_end(context.range.end);
+    let mut from = from.max(keys::devices_from(context.range.start));
+    let (view, _) = context.shard.pinned();
+    let mut found = Found::default();
     loop {
         let rows = view.scan(&from, &end, ROWS_PER_STEP).map_err(read_failed)?;
         let exhausted = rows.len() < ROWS_PER_STEP;
         for (key, value) in rows {
             let device = readable(keys::decode_device(&key))?;
             let key = keys::device_row(&device);
-            if found.entries.len() >= size || found.scanned >= ROWS_PER_PAGE_MAX {
+            if found.entries.len() >= size || found.scanned >= rows_max {
                 found.next = Some(key);
                 return Ok(found);
             }
@@ -310,7 +334,8 @@ fn bad_token() -> Error {
     Error::invalid("page_token", "was not made by this list")
 }
 
-async fn within<T>(
+/// The result of some work, if it is there by the deadline.
+pub(super) async fn within<T>(
     deadline: Instant,
     work: impl Future<Output = Result<T, Error>>,
 ) -> Result<T, Error> {

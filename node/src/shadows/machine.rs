@@ -14,6 +14,8 @@ use antumbra_shadow::{
     Twins, encode_outcomes,
 };
 
+use crate::cluster::pin;
+
 use super::account::{Account, Mark};
 use super::keys;
 use super::port::Port;
@@ -55,6 +57,9 @@ impl Machine for ShadowMachine {
         command: &[u8],
         changes: &mut Vec<Arc<Change>>,
     ) -> Result<Bytes, Error> {
+        if pin::parse(command).is_some() {
+            return Ok(Bytes::new());
+        }
         let outcomes = match Entry::decode(command) {
             Ok(Entry::Device(entry)) => apply_device(tx, at, &entry, changes)?,
             Ok(Entry::TrimFeed(trim)) => {
@@ -73,6 +78,10 @@ impl Machine for ShadowMachine {
             twins.applied(index, &changes);
         }
         self.relay.publish(index, changes);
+    }
+
+    fn pin(&self, command: &[u8]) -> Option<u64> {
+        pin::parse(command)
     }
 
     fn reset(&self, _shard: ShardId) {

@@ -7,6 +7,10 @@ const WATCHES: &str = "antumbra_watch_tasks";
 const WATCH_EVENTS: &str = "antumbra_watch_events_total";
 const WATCH_RESETS: &str = "antumbra_watch_resets_total";
 const WATCH_OVERTAKEN: &str = "antumbra_watch_overtaken_total";
+const STREAMS_BROKEN: &str = "antumbra_watch_streams_broken_total";
+const FORWARDED: &str = "antumbra_forwarded_requests_total";
+const SERVED: &str = "antumbra_served_requests_total";
+const REPEATED: &str = "antumbra_repeated_attempts_total";
 const FEED_BYTES: &str = "antumbra_feed_bytes";
 const FEED_TRIMMED_INDEX: &str = "antumbra_feed_trimmed_index";
 
@@ -18,6 +22,19 @@ pub(crate) fn describe() {
     describe_counter!(
         WATCH_OVERTAKEN,
         "Times a reader was slower than the relay and was caught up from the feed"
+    );
+    describe_counter!(
+        STREAMS_BROKEN,
+        "Streams of changes from other nodes that broke and were opened again"
+    );
+    describe_counter!(
+        FORWARDED,
+        "Requests sent to other nodes, by what became of them"
+    );
+    describe_counter!(SERVED, "Requests of other nodes that were taken");
+    describe_counter!(
+        REPEATED,
+        "Attempts at a request that failed and could be repeated"
     );
     describe_gauge!(
         FEED_BYTES,
@@ -53,6 +70,23 @@ pub(crate) fn watch_reset(reason: &'static str) {
 
 pub(crate) fn watch_overtaken() {
     counter!(WATCH_OVERTAKEN).increment(1);
+}
+
+pub(crate) fn stream_broke() {
+    counter!(STREAMS_BROKEN).increment(1);
+}
+
+/// A request to another node: `answered`, `refused`, `not_leader`, `not_sent` or `lost`.
+pub(crate) fn forwarded(result: &'static str) {
+    counter!(FORWARDED, "result" => result).increment(1);
+}
+
+pub(crate) fn served() {
+    counter!(SERVED).increment(1);
+}
+
+pub(crate) fn repeated() {
+    counter!(REPEATED).increment(1);
 }
 
 pub(crate) fn feed(shard: ShardId, kept_bytes: u64, trimmed_index: u64) {

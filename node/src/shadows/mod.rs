@@ -1,15 +1,20 @@
 //! The use cases that all doors share: update, read, delete, list and watch shadows.
 //!
-//! A device's hash names its shard; commands go to the twins of that shard, reads to the twin or
-//! the state store behind a barrier, watches to the shard's feed. What a door is told is honest: a
-//! failure says whether the change was certainly not applied.
+//! A device's hash names its shard; commands go to the twins of that shard on its leader, reads to a
+//! replica behind a barrier, watches to the shard's feed: on this node where it has a replica, else
+//! on another. What a door is told is honest: a failure says whether the change was certainly not
+//! applied.
 //!
 //! This module must not know any door: no gRPC, no HTTP, no dialect.
 
 mod account;
+mod answer;
 mod context;
 mod cursor;
+mod errand;
 mod events;
+mod feed;
+mod forward;
 mod keys;
 mod list;
 mod machine;
@@ -17,10 +22,12 @@ mod metrics;
 mod opaque;
 mod outbox;
 mod port;
+mod question;
 mod read;
 mod relay;
 mod route;
 mod scan;
+mod table;
 #[cfg(test)]
 mod tests;
 mod trim;
@@ -30,11 +37,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use antumbra_raft::ShardId;
+use antumbra_raft::{Clock, ShardId};
 use antumbra_shadow::{
     BatchItem, Delete, DeviceKey, Draft, Kind, Limits, Outcome, Position, RequestId, Tenant, Time,
 };
+use arc_swap::ArcSwap;
 use tokio::sync::Semaphore;
+use tokio::sync::watch::Sender as Announcer;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -43,11 +52,13 @@ use crate::error::Error;
 pub use events::{
     ResetReason, WatchChange, WatchEvent, WatchMessage, WatchRequest, WatchSelection, WatchStream,
 };
+pub use forward::Peers;
 pub use list::{DevicePage, ListRequest, ShadowPage, ShadowSummary};
 pub use machine::ShadowMachine;
 pub use port::Port;
 pub use read::{Consistency, Read, ReadOptions};
 pub use route::{Place, SHARDS_MAX, ShardMap};
+pub use table::ShardPlace;
 
 pub(crate) use context::ShardContext;
 pub(crate) use cursor::ClusterMark;
@@ -57,6 +68,8 @@ pub(crate) use relay::{Relay, RelayLimits};
 pub(crate) use trim::{TrimLimits, Trimmer};
 
 use cursor::Cursor;
+use forward::Hints;
+use table::Table;
 
 /// Who asks. Without authentication every caller is [`Caller::anyone`].
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -110,6 +123,10 @@ pub struct ShadowsConfig {
     pub bookmark_interval: Duration,
     /// A reader of opening documents that takes nothing for so long has to start over.
     pub stall_timeout: Duration,
+    /// How long a watch that cannot begin waits for a shard to have a leader or to be reached.
+    pub patience: Duration,
+    /// Requests of other nodes that may be served at one time.
+    pub served_max: usize,
 }
 
 impl Default for ShadowsConfig {
@@ -120,52 +137,93 @@ impl Default for ShadowsConfig {
             watch_events_max: 1024,
             bookmark_interval: Duration::from_secs(10),
             stall_timeout: Duration::from_secs(30),
+            patience: Duration::from_secs(30),
+            served_max: 16 * 1024,
         }
     }
 }
 
-/// The use cases over all shards of this node. Cloning shares them.
+/// What the use cases need of the node.
+pub(crate) struct Wiring {
+    /// The name of this node.
+    pub(crate) node: String,
+    pub(crate) clock: Arc<dyn Clock>,
+    /// The way to other nodes.
+    pub(crate) peers: Arc<dyn Peers>,
+    /// Made of the cluster's id: cursors are good on every node of the cluster and on no other.
+    pub(crate) cluster: ClusterMark,
+    pub(crate) config: ShadowsConfig,
+    /// Ends the watches.
+    pub(crate) stop: CancellationToken,
+}
+
+/// The use cases over all shards of the cluster. Cloning shares them.
 #[derive(Clone)]
 pub struct Shadows {
     inner: Arc<Inner>,
 }
 
 struct Inner {
-    map: ShardMap,
-    shards: BTreeMap<ShardId, ShardContext>,
+    node: String,
+    clock: Arc<dyn Clock>,
+    peers: Arc<dyn Peers>,
     cluster: ClusterMark,
     config: ShadowsConfig,
+    table: ArcSwap<Table>,
+    /// Counts the tables, so that watches learn of a new one.
+    tables: Announcer<u64>,
+    hints: Hints,
     watchers: Arc<Semaphore>,
     opening_scans: Arc<Semaphore>,
+    /// Requests of other nodes that may still be taken.
+    served: Semaphore,
     stop: CancellationToken,
 }
 
 impl Shadows {
-    /// Puts the shards of a node together. `stop` ends the watches.
-    ///
-    /// # Panics
-    /// When `shards` lacks a shard of the map.
-    pub(crate) fn new(
-        map: ShardMap,
-        shards: BTreeMap<ShardId, ShardContext>,
-        cluster: ClusterMark,
-        config: ShadowsConfig,
-        stop: CancellationToken,
-    ) -> Shadows {
-        let complete = map.places().iter().all(|p| shards.contains_key(&p.shard));
-        assert!(complete, "every shard of the map is on this node");
-        let inner = Inner {
-            map,
-            shards,
+    /// Use cases that know no shard yet: every call is unavailable until the first
+    /// [`Shadows::set_table`].
+    pub(crate) fn new(wiring: Wiring) -> Shadows {
+        let Wiring {
+            node,
+            clock,
+            peers,
             cluster,
+            config,
+            stop,
+        } = wiring;
+        let inner = Inner {
+            node,
+            clock,
+            peers,
+            cluster,
+            table: ArcSwap::default(),
+            tables: Announcer::new(0),
+            hints: Hints::default(),
             watchers: Arc::new(Semaphore::new(config.watchers_max)),
             opening_scans: Arc::new(Semaphore::new(config.opening_scans_max)),
+            served: Semaphore::new(config.served_max),
             config,
             stop,
         };
         Shadows {
             inner: Arc::new(inner),
         }
+    }
+
+    /// Replaces what is known of the shards. `local` has the replicas on this node that may serve:
+    /// recovered, and caught up once. Calls under way finish with what they have; watches move over
+    /// to a replica that came, and away from one that went, without a gap or a repeat.
+    pub(crate) fn set_table(
+        &self,
+        places: Vec<ShardPlace>,
+        local: BTreeMap<ShardId, ShardContext>,
+    ) {
+        let table = Table::new(places, local);
+        let known = |shard| table.nodes(shard).next().is_some();
+        self.inner.hints.keep(known);
+        self.inner.table.store(Arc::new(table));
+        self.inner.tables.send_modify(|count| *count += 1);
     }
 
     /// Carries one command out on a device and gives its outcome, accepted or rejected.
@@ -179,8 +237,8 @@ impl Shadows {
         deadline: Instant,
     ) -> Result<Outcome, Error> {
         caller.may_touch(&device.tenant)?;
-        let twins = &self.shard_of(device).twins;
-        Ok(twins.submit(device, draft, deadline).await?)
+        let tenant = caller.tenant.as_ref();
+        self.carry_out(tenant, device, draft, deadline).await
     }
 
     /// Carries several changes of one device out as one: all are applied or none.
@@ -213,27 +271,33 @@ impl Shadows {
         self.update(caller, device, draft, deadline).await
     }
 
-    /// The cursor text for a position in the feed of a device's shard.
+    /// The cursor text for a position in the feed of a device's shard; empty while no shard is known.
     pub fn cursor(&self, device: &DeviceKey, position: Position) -> String {
-        Cursor::at(self.inner.map.route(device.hash()), position).encode(self.inner.cluster)
+        let shard = self.table().shard_of(device);
+        shard.map_or_else(
+            |_| String::new(),
+            |shard| Cursor::at(shard, position).encode(self.inner.cluster),
+        )
     }
 
-    /// The shard map of this node.
-    pub fn map(&self) -> &ShardMap {
-        &self.inner.map
+    /// The shard map, once it is known.
+    pub fn map(&self) -> Option<ShardMap> {
+        self.table().map().ok().cloned()
     }
 
-    /// Twins that are alive now, on all shards.
+    /// Twins that are alive now, on all shards of this node.
     pub fn live_twins(&self) -> usize {
-        self.contexts().map(|context| context.twins.live()).sum()
+        let table = self.table();
+        table.contexts().map(|context| context.twins.live()).sum()
     }
 
-    pub(crate) fn contexts(&self) -> impl Iterator<Item = &ShardContext> {
-        self.inner.shards.values()
+    /// The replicas on this node.
+    pub(crate) fn contexts(&self) -> Vec<ShardContext> {
+        self.table().contexts().cloned().collect()
     }
 
-    fn shard_of(&self, device: &DeviceKey) -> &ShardContext {
-        &self.inner.shards[&self.inner.map.route(device.hash())]
+    fn table(&self) -> Arc<Table> {
+        self.inner.table.load_full()
     }
 }
 

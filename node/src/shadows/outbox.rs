@@ -76,6 +76,20 @@ impl Outbox {
         self.sender.is_closed()
     }
 
+    /// Tells when the reader has dropped its end, beside the work on the outbox.
+    pub(crate) fn reader(&self) -> Reader {
+        Reader {
+            sender: self.sender.clone(),
+        }
+    }
+}
+
+/// The reader of an outbox.
+pub(crate) struct Reader {
+    sender: mpsc::Sender<Batch>,
+}
+
+impl Reader {
     /// Resolves when the reader has dropped its end.
     pub(crate) async fn gone(&self) {
         self.sender.closed().await;

@@ -9,11 +9,10 @@ use bytes::Bytes;
 use tracing::error;
 
 use super::keys;
-use super::machine::ShadowMachine;
 
 /// The port of one shard.
 pub struct Port {
-    shard: Shard<ShadowMachine>,
+    shard: Shard,
     clock: Arc<dyn Clock>,
     faults: Faults,
 }
@@ -43,7 +42,7 @@ impl Faults {
 }
 
 impl Port {
-    pub(crate) fn new(shard: Shard<ShadowMachine>, clock: Arc<dyn Clock>, faults: Faults) -> Port {
+    pub(crate) fn new(shard: Shard, clock: Arc<dyn Clock>, faults: Faults) -> Port {
         Port {
             shard,
             clock,

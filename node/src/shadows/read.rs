@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use antumbra_shadow::{DeviceKey, Document, ShadowName};
 use tokio::sync::Notify;
@@ -11,8 +12,13 @@ use crate::error::Error;
 
 use super::context::{ShardContext, decode_document, read_failed};
 use super::cursor::end_of;
-use super::relay::Interest;
+use super::question::{Question, Reply};
+use super::relay::{Interest, Subscription};
 use super::{Caller, Shadows, keys};
+
+/// A read that waits for a version looks again after this long, even without a change: the replica
+/// that it waits at may be on its way out.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 /// What a read may see.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -20,7 +26,7 @@ pub enum Consistency {
     /// Everything acknowledged before the read began.
     #[default]
     Linearizable,
-    /// What this replica has applied.
+    /// What one replica has applied.
     Local,
 }
 
@@ -54,10 +60,15 @@ impl Shadows {
         deadline: Instant,
     ) -> Result<Read, Error> {
         caller.may_touch(&device.tenant)?;
-        let context = self.shard_of(device);
-        let (seen, document) = match options.min_version {
-            0 => read(context, device, shadow, options.consistency, deadline).await?,
-            _ => read_from_version(context, device, shadow, options, deadline).await?,
+        let shard = self.table().shard_of(device)?;
+        let question = Question::Document {
+            device: device.clone(),
+            shadow: shadow.clone(),
+            options,
+        };
+        let asked = self.ask(caller.tenant.as_ref(), shard, &question, deadline);
+        let Reply::Document { seen, document } = asked.await? else {
+            return Err(Error::Internal("a document was asked for"));
         };
         let document = document
             .filter(|document| !document.is_deleted())
@@ -70,47 +81,46 @@ impl Shadows {
     }
 }
 
-/// An applied index that the document is not older than, and the document, tombstones included.
-async fn read(
+/// The applied index of the replica's state, and the document in exactly this state. Pinned, because
+/// the rows of a replica that installs a snapshot come and go.
+pub(super) fn pinned(
     context: &ShardContext,
     device: &DeviceKey,
     shadow: &ShadowName,
-    consistency: Consistency,
-    deadline: Instant,
 ) -> Result<(u64, Option<Document>), Error> {
-    // Taken first: whatever is applied later than this is at or behind the cursor of the reply.
-    let seen = context.shard.applied_index();
-    let document = match consistency {
-        Consistency::Linearizable => context.twins.read(device, shadow, deadline).await?,
-        Consistency::Local => {
-            let row = context.shard.view().get(&keys::document(device, shadow));
-            row.map_err(read_failed)?.map(decode_document).transpose()?
-        }
-    };
-    Ok((seen, document))
+    let (view, index) = context.shard.pinned();
+    let row = view.get(&keys::document(device, shadow));
+    let document = row.map_err(read_failed)?.map(decode_document).transpose()?;
+    Ok((index, document))
 }
 
-/// Reads again after every change of the device until the version is there.
-async fn read_from_version(
-    context: &ShardContext,
-    device: &DeviceKey,
-    shadow: &ShadowName,
-    options: ReadOptions,
-    deadline: Instant,
-) -> Result<(u64, Option<Document>), Error> {
-    let wake = Arc::new(Notify::new());
-    let interest = Interest::Devices(Arc::new(BTreeSet::from([device.clone()])));
-    let subscription = context.relay.subscribe(interest, Arc::clone(&wake));
-    loop {
-        // Before the read: a change that is applied from here on wakes us again.
-        subscription.skip();
-        let (seen, document) = read(context, device, shadow, options.consistency, deadline).await?;
-        let version = document.as_ref().map_or(0, Document::version);
-        if version >= options.min_version {
-            return Ok((seen, document));
+/// Tells of the changes of one device on a replica here.
+pub(super) struct Changes {
+    subscription: Subscription,
+    wake: Arc<Notify>,
+}
+
+impl Changes {
+    pub(super) fn of(context: &ShardContext, device: &DeviceKey) -> Changes {
+        let wake = Arc::new(Notify::new());
+        let interest = Interest::Devices(Arc::new(BTreeSet::from([device.clone()])));
+        Changes {
+            subscription: context.relay.subscribe(interest, Arc::clone(&wake)),
+            wake,
         }
-        timeout_at(deadline, wake.notified())
-            .await
-            .map_err(|_| Error::Deadline)?;
+    }
+
+    /// Forgets the changes so far.
+    pub(super) fn skip(&self) {
+        self.subscription.skip();
+    }
+
+    /// Waits for a change, or long enough to look again without one.
+    pub(super) async fn next(&self, deadline: Instant) -> Result<(), Error> {
+        let look_again = Instant::now() + LOOK_AGAIN;
+        match timeout_at(deadline.min(look_again), self.wake.notified()).await {
+            Err(_) if look_again >= deadline => Err(Error::Deadline),
+            _ => Ok(()),
+        }
     }
 }

@@ -2,6 +2,10 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod route;
+mod support;
+mod watches;
+
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::time::Duration;
@@ -110,7 +114,7 @@ fn check_view(context: &ShardContext) -> usize {
 async fn document_feed_and_position_are_one_batch() {
     let directory = tempfile::tempdir().unwrap();
     let node = start(directory.path()).await;
-    let context = node.shadows().contexts().next().unwrap().clone();
+    let context = node.shadows().contexts().remove(0);
     let mut writers = Vec::new();
     for nth in 0..10 {
         let shadows = node.shadows().clone();
@@ -135,7 +139,7 @@ async fn document_feed_and_position_are_one_batch() {
 async fn trimming_to_a_mark_keeps_what_came_after_it() {
     let directory = tempfile::tempdir().unwrap();
     let node = start(directory.path()).await;
-    let context = node.shadows().contexts().next().unwrap().clone();
+    let context = node.shadows().contexts().remove(0);
     let shard = context.id();
     let json = format!(r#"{{"a":"{}"}}"#, "x".repeat(4000));
     for _ in 0..60 {

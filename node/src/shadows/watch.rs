@@ -1,40 +1,46 @@
 //! Watching shadows: the current documents, then every change, across all shards concerned.
 //!
-//! One task per watch. Per shard it is either *behind* (reading the feed on disk) or *live*
-//! (taking from the relay), and knows up to which position it is complete. A shard's subscription
-//! begins before its view is pinned and live changes count from behind that view, so nothing falls
-//! between them and nothing comes twice (invariant 8). A slow reader only slows its own task down;
-//! when the relay has moved on it falls behind, and when the feed was trimmed meanwhile it is reset.
+//! One task per watch. It follows every shard from a replica on this node where there is one, else
+//! from another node, and knows up to which position each shard is complete. That position means the
+//! same on every replica, so a shard can be followed from elsewhere at any time: nothing is missed
+//! and nothing comes twice (invariant 8). Roles and leaders do not matter to a watch; a shard without
+//! a leader only leaves its bookmarks out. A slow reader only slows its own task down; when the relay
+//! has moved on it falls behind, and when the feed was trimmed meanwhile it is reset.
+
+mod follow;
+mod open;
+mod remote;
+mod serve;
+mod wire;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use antumbra_shadow::{DeviceKey, Position};
-use tokio::sync::{Notify, OwnedSemaphorePermit};
+use antumbra_raft::ShardId;
+use antumbra_shadow::{DeviceKey, Position, Tenant};
+use futures::future::try_join_all;
+use tokio::sync::{Notify, OwnedSemaphorePermit, watch};
 use tokio::time::{Instant, interval_at, timeout};
 use tracing::debug;
 
 use crate::error::Error;
 
-use super::context::ShardContext;
-use super::cursor::{Cursor, end_of};
+use super::cursor::Cursor;
+use super::errand::Errand;
 use super::events::{
     ResetReason, Source, WatchChange, WatchEvent, WatchRequest, WatchSelection, WatchStream,
 };
+use super::feed::prove;
 use super::outbox::{Gone, Outbox};
-use super::relay::{Interest, Subscription, Taken};
-use super::scan::{self, CaughtUp, Opening};
+use super::relay::Interest;
 use super::{Caller, Shadows, metrics};
+
+use follow::{Follow, Origin, Turn};
+use wire::Start;
 
 /// Devices that one watch may list.
 const DEVICES_MAX: usize = 1000;
-
-/// Changes taken from one shard before the next has its turn.
-const CHANGES_PER_TURN: usize = 64;
-
-/// How long a watch waits for a shard to prove that it is up to date.
-const BARRIER_TIMEOUT: Duration = Duration::from_secs(10);
 
 impl Shadows {
     /// Watches shadows until the stream is dropped, the node stops or a shard fails. At once
@@ -42,12 +48,18 @@ impl Shadows {
     pub fn watch(&self, caller: &Caller, request: WatchRequest) -> Result<WatchStream, Error> {
         caller.may_touch(&request.tenant)?;
         let interest = interest(&request)?;
+        // The first table from which the watch learns of later ones.
+        let tables = self.inner.tables.subscribe();
+        let concerned = self.concerned(&interest)?;
         let permit = Arc::clone(&self.inner.watchers)
             .try_acquire_owned()
             .map_err(|_| Error::Overloaded)?;
         let (outbox, receiver) = Outbox::new(self.inner.config.watch_events_max);
         let watch = Watch {
             shadows: self.clone(),
+            only: caller.tenant.clone(),
+            concerned,
+            tables,
             wake: Arc::new(Notify::new()),
             follows: Vec::new(),
             cursor: Cursor::default(),
@@ -56,6 +68,17 @@ impl Shadows {
         };
         tokio::spawn(watch.run(request.cursor, permit));
         Ok(WatchStream::new(receiver))
+    }
+
+    /// The shards that hold devices of interest.
+    fn concerned(&self, interest: &Interest) -> Result<Vec<ShardId>, Error> {
+        let table = self.table();
+        let map = table.map()?;
+        let shards: BTreeSet<ShardId> = match interest {
+            Interest::Prefix { .. } => map.places().iter().map(|place| place.shard).collect(),
+            Interest::Devices(devices) => devices.iter().map(|d| map.route(d.hash())).collect(),
+        };
+        Ok(shards.into_iter().collect())
     }
 }
 
@@ -99,7 +122,12 @@ impl From<Error> for End {
 /// The task of one watch.
 struct Watch {
     shadows: Shadows,
+    /// The only tenant that the caller may touch.
+    only: Option<Tenant>,
     interest: Interest,
+    /// The shards that hold devices of interest.
+    concerned: Vec<ShardId>,
+    tables: watch::Receiver<u64>,
     wake: Arc<Notify>,
     follows: Vec<Follow>,
     /// What the messages sent so far cover.
@@ -107,40 +135,25 @@ struct Watch {
     outbox: Outbox,
 }
 
-/// One shard of a watch.
-struct Follow {
-    context: ShardContext,
-    subscription: Subscription,
-    phase: Phase,
-    /// Everything of interest up to here has been sent.
-    position: Position,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Phase {
-    /// Reads the feed on disk since the watch began.
-    Behind,
-    /// Reads the feed on disk because the reader was slower than the relay.
-    Overtaken,
-    /// Takes from the relay.
-    Live,
-}
-
-/// What one turn of a shard gave.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Turn {
-    Idle,
-    More,
-    Reset(ResetReason),
+/// The way to the next bookmark.
+enum Proof {
+    /// None is due.
+    Rest,
+    /// The replicas here are asked.
+    Asked(Errand<Vec<(ShardId, u64)>>),
+    /// They are up to date as of these entries; the other nodes have to say so too.
+    Here(Vec<(ShardId, u64)>),
 }
 
 impl Watch {
     async fn run(mut self, cursor: Option<String>, _permit: OwnedSemaphorePermit) {
         let _running = metrics::watch_started();
         let stop = self.shadows.inner.stop.clone();
+        let reader = self.outbox.reader();
         let end = tokio::select! {
             biased;
             () = stop.cancelled() => End::Failed(Error::Unavailable("the node is stopping")),
+            () = reader.gone() => End::ReaderGone,
             end = self.drive(cursor) => end,
         };
         if let End::Failed(error) = end {
@@ -164,7 +177,7 @@ impl Watch {
     ) -> Result<std::convert::Infallible, End> {
         let mut reset = match cursor {
             None => None,
-            Some(text) => Some(match self.resume(&text).await? {
+            Some(text) => Some(match self.resume(&text) {
                 true => self.follow(true).await?,
                 false => ResetReason::CursorUnknown,
             }),
@@ -176,92 +189,78 @@ impl Watch {
                 self.outbox.push(String::new(), event).await?;
             }
             reset = Some(match self.open().await? {
-                true => self.follow(false).await?,
-                false => ResetReason::ReaderTooSlow,
+                None => self.follow(false).await?,
+                Some(reason) => reason,
             });
         }
     }
 
     /// Takes the places of a cursor; false when it does not fit this watch.
-    async fn resume(&mut self, text: &str) -> Result<bool, End> {
+    fn resume(&mut self, text: &str) -> bool {
         let Some(cursor) = Cursor::decode(text, self.shadows.inner.cluster) else {
-            return Ok(false);
+            return false;
         };
-        for context in self.concerned() {
-            let Some(position) = cursor.place(context.id()) else {
-                return Ok(false);
+        for shard in self.concerned.clone() {
+            let Some(position) = cursor.place(shard) else {
+                return false;
             };
-            self.cursor.set(context.id(), position);
-            let follow = self.subscribe(context, Phase::Behind, position).await?;
-            self.follows.push(follow);
-        }
-        Ok(true)
-    }
-
-    /// Sends the current documents; false when the reader was too slow for that.
-    async fn open(&mut self) -> Result<bool, End> {
-        self.follows.clear();
-        self.cursor = Cursor::default();
-        for context in self.concerned() {
-            let mut follow = self
-                .subscribe(context, Phase::Live, Position::default())
-                .await?;
-            match self.send_documents(&follow.context).await? {
-                None => return Ok(false),
-                Some(index) => follow.position = end_of(index),
-            }
-            self.cursor.set(follow.context.id(), follow.position);
-            self.follows.push(follow);
-        }
-        self.send(WatchEvent::Synced).await?;
-        Ok(true)
-    }
-
-    /// The applied index of the documents; `None` when the reader stalled.
-    async fn send_documents(&mut self, context: &ShardContext) -> Result<Option<u64>, End> {
-        let inner = Arc::clone(&self.shadows.inner);
-        let _turn = inner.opening_scans.acquire().await;
-        let stall_timeout = inner.config.stall_timeout;
-        let mut steps = scan::open(context.clone(), self.interest.clone(), stall_timeout);
-        while let Some(step) = steps.recv().await {
-            let documents = match step? {
-                Opening::Documents(documents) => documents,
-                Opening::Done { index } => return Ok(Some(index)),
+            self.cursor.set(shard, position);
+            let origin = match self.shadows.table().local(shard) {
+                Some(context) => self.here(context.clone()),
+                None => self.elsewhere(shard, Start::After(position)),
             };
-            for opening in documents {
-                let event = WatchEvent::Document {
-                    device: opening.device,
-                    shadow: opening.shadow,
-                    document: opening.document,
-                };
-                self.outbox.push(String::new(), event).await?;
-            }
+            self.follows.push(Follow::new(shard, origin, position));
         }
-        Ok(None)
+        true
     }
 
     /// Sends changes until the watch has to begin anew.
     async fn follow(&mut self, resumed: bool) -> Result<ResetReason, End> {
         let period = self.shadows.inner.config.bookmark_interval;
         let mut bookmarks = interval_at(Instant::now() + period, period);
-        // Who resumed learns at once that nothing is missing any more.
-        let mut due = resumed;
+        let mut proof = match resumed {
+            // Who resumed learns at once that nothing is missing any more.
+            true => self.ask_for_proof(),
+            false => Proof::Rest,
+        };
+        // A replica may have come or gone while the documents were sent.
+        self.settle();
         loop {
             if let Some(reason) = self.drain().await? {
                 return Ok(reason);
             }
-            if due {
-                due = false;
-                if let Some(reason) = self.bookmark().await? {
+            if let Proof::Asked(errand) = &mut proof {
+                match errand.result() {
+                    Some(Ok(proven)) => proof = Proof::Here(proven),
+                    // Left out when a shard cannot prove it now.
+                    Some(Err(_)) => proof = Proof::Rest,
+                    None => {}
+                }
+            }
+            if let Proof::Here(proven) = &proof {
+                // The changes up to a barrier are in the relay before the barrier returns.
+                if let Some(reason) = self.drain().await? {
                     return Ok(reason);
+                }
+                if self.is_complete(proven) {
+                    proof = Proof::Rest;
+                    self.send(WatchEvent::Bookmark).await?;
                 }
             }
             self.outbox.flush().await?;
             tokio::select! {
                 biased;
-                () = self.outbox.gone() => return Err(End::ReaderGone),
                 () = self.wake.notified() => {}
-                _ = bookmarks.tick() => due = true,
+                changed = self.tables.changed() => {
+                    let _ = changed;
+                    self.settle();
+                }
+                _ = bookmarks.tick() => {
+                    self.settle();
+                    if !matches!(proof, Proof::Asked(_)) {
+                        proof = self.ask_for_proof();
+                    }
+                }
             }
         }
     }
@@ -275,7 +274,14 @@ impl Watch {
             }
             let mut more = false;
             for nth in 0..self.follows.len() {
-                match self.turn(nth).await? {
+                let turn = match &mut self.follows[nth].origin {
+                    Origin::Here(_) => self.step(nth).await?,
+                    Origin::Elsewhere(remote) => {
+                        let pulled = remote.pull();
+                        self.take(nth, pulled).await?
+                    }
+                };
+                match turn {
                     Turn::Idle => {}
                     Turn::More => more = true,
                     Turn::Reset(reason) => return Ok(Some(reason)),
@@ -287,91 +293,52 @@ impl Watch {
         }
     }
 
-    async fn turn(&mut self, nth: usize) -> Result<Turn, End> {
-        match self.follows[nth].phase {
-            Phase::Live => self.take(nth).await,
-            Phase::Behind | Phase::Overtaken => self.catch_up(nth).await,
-        }
-    }
-
-    async fn take(&mut self, nth: usize) -> Result<Turn, End> {
-        let follow = &mut self.follows[nth];
-        let taken = follow.subscription.take(follow.position, CHANGES_PER_TURN);
-        let Taken::Changes {
-            changes,
-            upto,
-            more,
-        } = taken
-        else {
-            follow.phase = Phase::Overtaken;
-            metrics::watch_overtaken();
-            return Ok(Turn::More);
-        };
-        for change in changes {
-            let position = change.position;
-            self.send_change(nth, position, Source::Live(change))
-                .await?;
-        }
-        self.complete(nth, upto);
-        Ok(if more { Turn::More } else { Turn::Idle })
-    }
-
-    async fn catch_up(&mut self, nth: usize) -> Result<Turn, End> {
-        let follow = &self.follows[nth];
-        let (context, phase) = (follow.context.clone(), follow.phase);
-        let caught = scan::catch_up(context, self.interest.clone(), follow.position).await?;
-        match caught {
-            CaughtUp::Trimmed if phase == Phase::Overtaken => {
-                Ok(Turn::Reset(ResetReason::ReaderTooSlow))
-            }
-            CaughtUp::Trimmed => Ok(Turn::Reset(ResetReason::CursorTrimmed)),
-            CaughtUp::Unknown => Ok(Turn::Reset(ResetReason::CursorUnknown)),
-            CaughtUp::Records {
-                records,
-                upto,
-                more,
-            } => {
-                for (position, record) in records {
-                    self.send_change(nth, position, Source::Stored(record))
-                        .await?;
-                }
-                self.complete(nth, upto);
-                if !more {
-                    self.follows[nth].phase = Phase::Live;
-                }
-                Ok(Turn::More)
+    /// Has the replicas here prove that they are up to date.
+    fn ask_for_proof(&mut self) -> Proof {
+        let mut asked = Vec::new();
+        for follow in &mut self.follows {
+            follow.proven = None;
+            if let Origin::Here(feed) = &follow.origin {
+                asked.push((follow.shard, feed.context().clone()));
             }
         }
+        let patience = Instant::now() + self.shadows.inner.config.bookmark_interval;
+        Proof::Asked(Errand::start(&self.wake, async move {
+            let proofs = asked.into_iter().map(|(shard, context)| async move {
+                let index = prove(&context, patience).await?;
+                Ok((shard, index))
+            });
+            try_join_all(proofs).await
+        }))
     }
 
-    /// Proves to the reader that nothing is missing up to the cursor. Left out when a shard cannot
-    /// prove it now.
-    async fn bookmark(&mut self) -> Result<Option<ResetReason>, End> {
-        let mut proven = Vec::with_capacity(self.follows.len());
-        for follow in &self.follows {
-            match timeout(BARRIER_TIMEOUT, follow.context.barrier()).await {
-                Ok(Ok(index)) => proven.push(index),
-                _ => return Ok(None),
-            }
-        }
-        if let Some(reason) = self.drain().await? {
-            return Ok(Some(reason));
-        }
-        let mut places = self.follows.iter().zip(proven);
-        if places.all(|(follow, index)| follow.position.index >= index) {
-            self.send(WatchEvent::Bookmark).await?;
-        }
-        Ok(None)
+    /// Whether nothing is missing up to the cursor.
+    fn is_complete(&self, proven: &[(ShardId, u64)]) -> bool {
+        self.follows.iter().all(|follow| {
+            let here = proven.iter().find(|(shard, _)| *shard == follow.shard);
+            let is_here = here.is_some_and(|(_, index)| follow.position.index >= *index);
+            is_here
+                || follow
+                    .proven
+                    .is_some_and(|proven| follow.position >= proven)
+        })
     }
 
-    async fn send_change(
+    async fn send_changes(
         &mut self,
         nth: usize,
-        position: Position,
-        source: Source,
+        changes: Vec<(Position, Source)>,
+        upto: Position,
     ) -> Result<(), End> {
-        self.complete(nth, position);
-        self.send(WatchEvent::Change(WatchChange { source })).await
+        for (position, source) in changes {
+            if position > self.follows[nth].position {
+                self.complete(nth, position);
+                self.send(WatchEvent::Change(WatchChange { source }))
+                    .await?;
+            }
+        }
+        self.complete(nth, upto);
+        Ok(())
     }
 
     async fn send(&mut self, event: WatchEvent) -> Result<(), End> {
@@ -381,41 +348,7 @@ impl Watch {
 
     fn complete(&mut self, nth: usize, upto: Position) {
         let follow = &mut self.follows[nth];
-        follow.position = upto;
-        self.cursor.set(follow.context.id(), upto);
-    }
-
-    /// Subscribes first and proves then that the replica is up to date, so that whatever is pinned
-    /// or read afterwards overlaps with the subscription.
-    async fn subscribe(
-        &self,
-        context: ShardContext,
-        phase: Phase,
-        position: Position,
-    ) -> Result<Follow, End> {
-        let wake = Arc::clone(&self.wake);
-        let subscription = context.relay.subscribe(self.interest.clone(), wake);
-        timeout(BARRIER_TIMEOUT, context.barrier())
-            .await
-            .unwrap_or(Err(Error::Unavailable("a shard has no leader")))?;
-        Ok(Follow {
-            context,
-            subscription,
-            phase,
-            position,
-        })
-    }
-
-    /// The shards that hold devices of interest.
-    fn concerned(&self) -> Vec<ShardContext> {
-        let shards = &self.shadows.inner.shards;
-        match &self.interest {
-            Interest::Prefix { .. } => shards.values().cloned().collect(),
-            Interest::Devices(devices) => {
-                let map = &self.shadows.inner.map;
-                let ids: BTreeSet<_> = devices.iter().map(|d| map.route(d.hash())).collect();
-                ids.iter().map(|id| shards[id].clone()).collect()
-            }
-        }
+        follow.position = follow.position.max(upto);
+        self.cursor.set(follow.shard, follow.position);
     }
 }

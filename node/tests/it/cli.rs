@@ -13,7 +13,12 @@ fn wrong_arguments_are_usage_errors() {
         &["shadow", "update", "lamp-1"],
         &["shadow", "get", "lamp-1", "--timeout", "10"],
         &["shadow", "get", "lamp-1", "-o", "xml"],
-        &["dev", "--nodes", "3"],
+        &["dev", "--nodes", "0"],
+        &["dev", "--nodes", "3", "--base-port", "0"],
+        &["cluster"],
+        &["cluster", "transfer", "1"],
+        &["cluster", "transfer", "one", "node-1"],
+        &["cluster", "verify", "one"],
         &["dev", "--devices", "3"],
         &["dev", "--base-port", "70000"],
         &["dev", "--set", "nonsense"],
@@ -63,6 +68,19 @@ fn problems_have_three_parts() {
             .contains("\n  try this: start a node with `antumbra dev`"),
         "{run:#?}"
     );
+}
+
+/// With several endpoints each failure is named, after all were tried.
+#[test]
+fn all_endpoints_are_tried() {
+    let endpoints = "http://127.0.0.1:1, 127.0.0.1:2";
+    let run = run(&["cluster", "status", "--endpoint", endpoints]).failure(5);
+    for part in [
+        "error: cannot reach any of 2 endpoints\n  why: http://127.0.0.1:1: ",
+        "\n       http://127.0.0.1:2: ",
+    ] {
+        assert!(run.stderr.contains(part), "no `{part}` in {run:#?}");
+    }
 }
 
 /// A secure endpoint must not be talked to in the clear.

@@ -240,6 +240,7 @@ pub fn within<T>(limit: Duration, message: T) -> tonic::Request<T> {
 pub fn grpc_door(site: &Site, caller: Arc<Caller>) -> api::Door {
     api::Door {
         shadows: site.node.shadows().clone(),
+        cluster: site.node.office(),
         caller,
         limits: Limits::default(),
         health: site.node.health().clone(),

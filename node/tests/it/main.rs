@@ -1,16 +1,25 @@
 //! Integration tests of the node: through its library and through its binary.
 
+// The futures of a whole node within those of a test are deep.
+#![recursion_limit = "256"]
 #![allow(clippy::unwrap_used, missing_docs, unreachable_pub)]
 
 mod cli;
 mod cli_node;
 mod cli_program;
+mod cluster_cli;
+mod cluster_program;
 mod config;
 mod doors_errors;
 mod doors_grpc;
 mod doors_http;
 mod doors_input;
 mod doors_support;
+mod peer_calls;
+mod peer_certificates;
+mod peer_links;
+mod peer_support;
+mod peer_tls;
 mod shadows;
 mod shadows_boot;
 mod shadows_support;

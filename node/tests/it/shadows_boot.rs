@@ -126,11 +126,11 @@ async fn shard_layout_of_the_first_start_stays() {
     let mut config = config(directory.path());
     let node = start(&config).await;
     update(node.shadows(), "pump", r#"{"a":1}"#).await;
-    let map = node.shadows().map().clone();
+    let map = node.shadows().map();
     node.shutdown().await.unwrap();
     config.cluster.shards = Shards::Count(5);
     let node = start(&config).await;
-    assert_eq!(node.shadows().map(), &map);
+    assert_eq!(node.shadows().map(), map);
     assert_eq!(
         get(node.shadows(), "pump", "")
             .await

@@ -129,7 +129,7 @@ impl RocksLog {
         let seen = look_at_manifest(&self.path).map_err(manifest_failed)?;
         if seen != state.seen {
             sealed.manifest = seen.0;
-            sealed.manifest_bytes = sync_manifest(&self.path).map_err(manifest_failed)?;
+            sealed.manifest_bytes = sync_manifest(&self.path)?;
         }
         sealed.batch = batch;
         state.seal.write(sealed)?;
@@ -310,7 +310,8 @@ fn is_empty(path: &Path) -> Result<bool, Error> {
     }
 }
 
-/// CURRENT must not have gone back, and the manifest must be readable as far as it was.
+/// CURRENT must not have gone back, and the manifest must be readable as far as it was, and behind
+/// that up to a torn end.
 fn check_manifest(path: &Path, sealed: Sealed) -> Result<(), Error> {
     let unreadable = |error: io::Error| Error::log_damaged(format!("read the manifest: {error}"));
     let (number, manifest) = current_manifest(path).map_err(unreadable)?;
@@ -320,7 +321,8 @@ fn check_manifest(path: &Path, sealed: Sealed) -> Result<(), Error> {
             sealed.manifest
         )));
     }
-    let readable = manifest_readable_bytes(&manifest).map_err(unreadable)?;
+    let bytes = fs::read(&manifest).map_err(unreadable)?;
+    let readable = manifest_readable_bytes(&manifest, &bytes)?;
     if number == sealed.manifest && readable < sealed.manifest_bytes {
         return Err(Error::log_damaged(format!(
             "{} is readable up to {readable}, but was synced up to {}",
@@ -344,12 +346,17 @@ fn look_at_manifest(path: &Path) -> io::Result<(u64, u64)> {
     }
 }
 
-/// Makes durable what is readable of the manifest, and that CURRENT names it.
-fn sync_manifest(path: &Path) -> io::Result<u64> {
-    let (_, manifest) = current_manifest(path)?;
-    let readable = manifest_readable_bytes(&manifest)?;
-    File::open(manifest)?.sync_data()?;
-    File::open(path)?.sync_all()?;
+/// Makes durable what is readable of the manifest, and that CURRENT names it. What RocksDB is just
+/// writing to the manifest looks torn.
+fn sync_manifest(path: &Path) -> Result<u64, Error> {
+    let (_, manifest) = current_manifest(path).map_err(manifest_failed)?;
+    let bytes = fs::read(&manifest).map_err(manifest_failed)?;
+    let readable = manifest_readable_bytes(&manifest, &bytes)?;
+    let sync = || -> io::Result<()> {
+        File::open(&manifest)?.sync_data()?;
+        File::open(path)?.sync_all()
+    };
+    sync().map_err(manifest_failed)?;
     Ok(readable)
 }
 

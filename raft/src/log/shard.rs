@@ -59,6 +59,11 @@ impl ShardLog {
         .await
     }
 
+    /// Waits until everything that was queued for the shard is durable.
+    pub(crate) async fn settle(&self) -> Result<(), Arc<Error>> {
+        self.write(|_| Action::Append(Vec::new())).await
+    }
+
     /// Queues a change. When the writer has stopped, the completion is told at once.
     fn push(&self, place: Place, action: Action, completion: Completion) {
         let request = Request {

@@ -13,7 +13,8 @@ use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use crate::error::Error;
 use crate::failure::Failure;
-use crate::machine::{EntryPosition, Machine};
+use crate::machine::{ApplyBatch, EntryPosition, ErasedMachine};
+use crate::metrics::record_snapshot_installed;
 use crate::types::{LogId, Payload, Reply, SnapshotMeta, StoredMembership, TypeConfig, term_of};
 
 use super::install;
@@ -21,47 +22,50 @@ use super::keys::Key;
 use super::position::{Position, PositionRow};
 use super::progress::Progress;
 use super::snapshot::SnapshotData;
-use super::{Flusher, StateStore, WriteTx};
+use super::{Flusher, Kept, StateStore, WriteTx};
 
 /// A write batch is closed when it holds this many entries or bytes.
 const BATCH_ENTRIES_MAX: usize = 1024;
 const BATCH_BYTES_MAX: usize = 1024 * 1024;
 
 /// The state machine that openraft drives, one per replica.
-pub struct ShardState<M: Machine> {
+pub struct ShardState {
     pub(crate) store: Arc<StateStore>,
     pub(crate) progress: Arc<Progress>,
     pub(crate) flusher: Arc<Flusher>,
-    pub(crate) machine: Arc<M>,
+    pub(crate) machine: Arc<dyn ErasedMachine>,
     pub(crate) failure: Failure,
     /// Lets the host wait until openraft has let go of the stores. Dropped last.
-    pub(crate) _running: TaskTrackerToken,
+    pub(crate) running: TaskTrackerToken,
 }
 
 /// Entries that become one write batch.
-struct Batch<'a, M: Machine> {
+struct Batch<'a> {
     tx: WriteTx<'a>,
     position: Position,
-    changes: Vec<Arc<M::Change>>,
+    machine: Box<dyn ApplyBatch + 'a>,
     replies: Vec<(ApplyResponder<TypeConfig>, Bytes)>,
     entries: usize,
+    /// Its last command asks to have the state kept under this number.
+    pin: Option<u64>,
 }
 
-impl<M: Machine> ShardState<M> {
-    fn batch(&self) -> Batch<'_, M> {
+impl ShardState {
+    fn batch(&self) -> Batch<'_> {
         Batch {
             tx: WriteTx::new(&self.store),
             position: self.progress.position(),
-            changes: Vec::new(),
+            machine: self.machine.begin(),
             replies: Vec::new(),
             entries: 0,
+            pin: None,
         }
     }
 
     /// Adds one entry to the batch. A panic of the machine is caught here: it stops this replica only.
     fn add(
         &self,
-        batch: &mut Batch<'_, M>,
+        batch: &mut Batch<'_>,
         (entry, responder): EntryResponder<TypeConfig>,
     ) -> Result<(), Error> {
         let log_id = entry.log_id;
@@ -78,8 +82,8 @@ impl<M: Machine> ShardState<M> {
                     index: log_id.index,
                 };
                 let applied = catch_unwind(AssertUnwindSafe(|| {
-                    self.machine
-                        .apply(&mut batch.tx, at, &command.0, &mut batch.changes)
+                    batch.pin = self.machine.pin(&command.0);
+                    batch.machine.apply(&mut batch.tx, at, &command.0)
                 }));
                 applied.map_err(|_| Error::apply_panicked(at.shard, at.index))??
             }
@@ -93,11 +97,11 @@ impl<M: Machine> ShardState<M> {
     }
 
     /// Rows and position in one write; then observers, then barriers, then proposers.
-    fn commit(&self, batch: Batch<'_, M>) -> Result<(), Error> {
+    fn commit(&self, batch: Batch<'_>) -> Result<(), Error> {
         let Batch {
             mut tx,
             position,
-            changes,
+            machine,
             replies,
             ..
         } = batch;
@@ -108,13 +112,26 @@ impl<M: Machine> ShardState<M> {
             PositionRow::encode(self.progress.replica, &position),
         );
         self.progress.advance(position, || self.store.commit(tx))?;
-        let observed = AssertUnwindSafe(|| self.machine.applied(shard, index, changes));
+        let observed = AssertUnwindSafe(|| machine.applied(shard, index));
         catch_unwind(observed).map_err(|_| Error::apply_panicked(shard, index))?;
         self.progress.publish();
         for (responder, reply) in replies {
             responder.send(Reply(reply));
         }
         Ok(())
+    }
+
+    /// Keeps the state as it is between two batches.
+    async fn keep(&self, number: u64) {
+        let kept = Kept {
+            store: Arc::clone(&self.store),
+            shard: self.progress.shard,
+            range: self.progress.range,
+            index: self.progress.position().index(),
+            stopped: self.progress.stopped().clone(),
+            _running: self.running.clone(),
+        };
+        self.progress.pins.keep(number, kept).await;
     }
 
     /// Remembers why this replica stops; openraft only carries a text.
@@ -124,7 +141,7 @@ impl<M: Machine> ShardState<M> {
     }
 }
 
-impl<M: Machine> RaftStateMachine<TypeConfig> for ShardState<M> {
+impl RaftStateMachine<TypeConfig> for ShardState {
     type SnapshotData = SnapshotData;
     type SnapshotBuilder = Builder;
 
@@ -141,9 +158,14 @@ impl<M: Machine> RaftStateMachine<TypeConfig> for ShardState<M> {
         while let Some(item) = entries.next().await {
             self.add(&mut batch, item?)
                 .map_err(|error| self.report(error))?;
-            if batch.entries >= BATCH_ENTRIES_MAX || batch.tx.bytes() >= BATCH_BYTES_MAX {
+            let full = batch.entries >= BATCH_ENTRIES_MAX || batch.tx.bytes() >= BATCH_BYTES_MAX;
+            if full || batch.pin.is_some() {
+                let pin = batch.pin;
                 self.commit(batch).map_err(|error| self.report(error))?;
-                tokio::task::yield_now().await;
+                match pin {
+                    Some(number) => self.keep(number).await,
+                    None => tokio::task::yield_now().await,
+                }
                 batch = self.batch();
             }
         }
@@ -180,6 +202,7 @@ impl<M: Machine> RaftStateMachine<TypeConfig> for ShardState<M> {
             .map_err(|error| self.report(error))?;
         self.flusher
             .publish(&self.progress, Position::from_meta(meta));
+        record_snapshot_installed();
         self.machine.reset(self.progress.shard);
         self.progress.publish();
         Ok(())

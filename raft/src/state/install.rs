@@ -17,6 +17,7 @@ use std::sync::Arc;
 
 use bytes::{Buf, BufMut, Bytes};
 use rocksdb::{Options, SstFileWriter};
+use tokio::sync::OwnedMutexGuard;
 use tracing::info;
 
 use crate::error::Error;
@@ -43,6 +44,16 @@ pub(crate) struct Staged {
     range: HashRange,
     directory: PathBuf,
     files: u32,
+    /// Lets the next snapshot of the shard come once this one is installed or thrown away.
+    turn: Option<OwnedMutexGuard<()>>,
+}
+
+impl Staged {
+    /// Holds the turn of the shard for as long as the files are needed.
+    pub(crate) fn holding(mut self, turn: OwnedMutexGuard<()>) -> Staged {
+        self.turn = Some(turn);
+        self
+    }
 }
 
 /// Verifies a snapshot and writes it beside the store; the shard's rows are not touched.
@@ -87,6 +98,7 @@ pub(crate) fn stage(
         range: progress.range,
         directory,
         files,
+        turn: None,
     })
 }
 
@@ -184,6 +196,7 @@ fn read_marker(directory: &Path) -> Result<Staged, Error> {
         },
         files: body.get_u32(),
         directory: directory.to_owned(),
+        turn: None,
     })
 }
 

@@ -139,7 +139,8 @@ impl KeyRange {
 
 /// The data ranges of a shard in ascending order, without its position row.
 pub(crate) fn data_ranges(shard: ShardId, range: HashRange) -> Vec<KeyRange> {
-    let ranged = (0..TABLES).map(|table| KeyRange {
+    let ranged_tables = if range.is_empty() { 0 } else { TABLES };
+    let ranged = (0..ranged_tables).map(|table| KeyRange {
         from: Key::ranged(table, range.start, &[]),
         to: Key::ranged_end(table, range.end),
     });

@@ -10,6 +10,7 @@ mod cache;
 mod flusher;
 mod install;
 mod keys;
+mod pins;
 mod position;
 mod progress;
 mod snapshot;
@@ -28,19 +29,21 @@ use rocksdb::{
 use crate::config::HostConfig;
 use crate::error::Error;
 use crate::failure::Failure;
-use crate::ids::{HashRange, ShardId};
+use crate::ids::{HashRange, ReplicaId, ShardId};
 
 use cache::{Cache, Lookup};
 use keys::data_ranges;
 
 pub use apply::ShardState;
 pub use keys::{Key, TABLES};
+pub use pins::StateChecksum;
 pub use snapshot::{CHUNK_BYTES_MAX, SnapshotData, SnapshotFeeder};
 pub use tx::WriteTx;
 pub use view::{PinnedView, View};
 
 pub(crate) use flusher::Flusher;
 pub(crate) use install::{finish_ready_installs, stage};
+pub(crate) use pins::Kept;
 pub(crate) use position::{Position, PositionRow};
 pub(crate) use progress::Progress;
 
@@ -162,6 +165,22 @@ impl StateStore {
         self.write(batch)?;
         self.cache.clear();
         Ok(())
+    }
+
+    /// Removes all rows of a shard and notes whose they are from now on. Durable when it returns; blocks
+    /// on the disk.
+    pub(crate) fn give_to(
+        &self,
+        replica: ReplicaId,
+        shard: ShardId,
+        range: HashRange,
+    ) -> Result<(), Error> {
+        self.clear_shard(shard, range)?;
+        let mut batch = WriteBatch::default();
+        let row = PositionRow::encode(replica, &Position::default());
+        batch.put(Key::position(shard).as_bytes(), row);
+        self.write(batch)?;
+        self.flush()
     }
 
     /// Takes in finished SST files, all or none. The files stay where they are.

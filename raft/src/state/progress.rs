@@ -1,5 +1,6 @@
 //! How far one replica has come: applied, flushed, stopped. Shared by everybody who asks.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::{Mutex, RwLock};
@@ -9,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 use crate::error::Error;
 use crate::ids::{HashRange, ReplicaId, ShardId};
 
+use super::pins::Pins;
 use super::position::Position;
 use super::{PinnedView, StateStore};
 
@@ -24,6 +26,10 @@ pub(crate) struct Progress {
     /// The flusher has just been here: a snapshot may be built without another flush.
     fresh: AtomicBool,
     stopped: CancellationToken,
+    /// Held from the first chunk of a snapshot until it is installed: one at a time.
+    pub(crate) installing: Arc<tokio::sync::Mutex<()>>,
+    /// States that are kept to be compared.
+    pub(crate) pins: Pins,
     /// What stopped this replica has been reported; it needs no further handling by the node.
     reported: AtomicBool,
 }
@@ -45,6 +51,8 @@ impl Progress {
             position: RwLock::new(position),
             fresh: AtomicBool::new(false),
             stopped: CancellationToken::new(),
+            installing: Arc::default(),
+            pins: Pins::default(),
             reported: AtomicBool::new(false),
         }
     }
@@ -125,6 +133,7 @@ impl Progress {
 
     pub(crate) fn stop(&self) {
         self.stopped.cancel();
+        self.pins.clear();
     }
 
     pub(crate) fn stopped(&self) -> &CancellationToken {

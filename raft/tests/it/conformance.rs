@@ -15,14 +15,12 @@ struct Builder;
 
 /// Keeps a host and its directory while the suite uses the stores.
 struct Guard {
-    _host: Host<Counters>,
+    _host: Host,
     _directory: TempDir,
 }
 
-impl StoreBuilder<TypeConfig, ShardLog, ShardState<Counters>, Guard> for Builder {
-    async fn build(
-        &self,
-    ) -> Result<(Guard, ShardLog, ShardState<Counters>), StorageError<TypeConfig>> {
+impl StoreBuilder<TypeConfig, ShardLog, ShardState, Guard> for Builder {
+    async fn build(&self) -> Result<(Guard, ShardLog, ShardState), StorageError<TypeConfig>> {
         let directory = TempDir::new().unwrap();
         let host = open(directory.path()).await;
         let machine = Arc::new(Counters::default());

@@ -17,7 +17,7 @@ use parking_lot::Mutex;
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Text commands over counters: `add KEY N` answers the sum, `note TEXT` appends to the feed,
-/// `trim INDEX` deletes the feed before an index, `panic` panics.
+/// `trim INDEX` deletes the feed before an index, `pin NUMBER` keeps the state, `panic` panics.
 #[derive(Default)]
 pub(crate) struct Counters {
     /// Applied positions as observers were told them.
@@ -67,6 +67,11 @@ impl Machine for Counters {
     fn reset(&self, _shard: ShardId) {
         self.resets.fetch_add(1, Ordering::Relaxed);
     }
+
+    fn pin(&self, command: &[u8]) -> Option<u64> {
+        let text = std::str::from_utf8(command).ok()?;
+        text.strip_prefix("pin ")?.parse().ok()
+    }
 }
 
 pub(crate) fn counter(shard: ShardId, key: &str) -> Key {
@@ -107,18 +112,18 @@ pub(crate) fn spec(shard: u32) -> ShardSpec {
     }
 }
 
-pub(crate) async fn try_open(config: HostConfig) -> Result<Host<Counters>, Error> {
+pub(crate) async fn try_open(config: HostConfig) -> Result<Host, Error> {
     Host::open(config, Env::system(), Arc::new(NoTransport)).await
 }
 
-pub(crate) async fn open(directory: &Path) -> Host<Counters> {
+pub(crate) async fn open(directory: &Path) -> Host {
     try_open(config(directory)).await.unwrap()
 }
 
 /// A host with three shards that serve.
 pub(crate) struct Three {
-    pub(crate) host: Host<Counters>,
-    pub(crate) shards: Vec<Shard<Counters>>,
+    pub(crate) host: Host,
+    pub(crate) shards: Vec<Shard>,
     pub(crate) machine: Arc<Counters>,
 }
 
@@ -153,7 +158,7 @@ impl Three {
 }
 
 /// Waits until the shard may serve here and gives its term.
-pub(crate) async fn leader<M: Machine>(shard: &Shard<M>) -> u64 {
+pub(crate) async fn leader(shard: &Shard) -> u64 {
     let mut role = shard.role();
     let leading = role.wait_for(|role| matches!(role, Role::Leader { .. }));
     let role = tokio::time::timeout(PATIENCE, leading).await;
@@ -164,7 +169,7 @@ pub(crate) async fn leader<M: Machine>(shard: &Shard<M>) -> u64 {
 }
 
 pub(crate) async fn propose(
-    shard: &Shard<Counters>,
+    shard: &Shard,
     command: impl Into<String>,
 ) -> Result<Proposed, ProposeError> {
     let term = leader(shard).await;
@@ -173,7 +178,7 @@ pub(crate) async fn propose(
 
 /// As [`propose`], but gives up when the replica has stopped.
 pub(crate) async fn propose_now(
-    shard: &Shard<Counters>,
+    shard: &Shard,
     command: impl Into<String>,
 ) -> Result<Proposed, ProposeError> {
     let role = *shard.role().borrow();
@@ -184,33 +189,33 @@ pub(crate) async fn propose_now(
 }
 
 /// Adds `n` to a counter and gives the sum.
-pub(crate) async fn add(shard: &Shard<Counters>, key: &str, n: u64) -> u64 {
+pub(crate) async fn add(shard: &Shard, key: &str, n: u64) -> u64 {
     let done = propose(shard, format!("add {key} {n}")).await.unwrap();
     std::str::from_utf8(&done.reply).unwrap().parse().unwrap()
 }
 
 /// What the counter is in the current state.
-pub(crate) fn read(shard: &Shard<Counters>, key: &str) -> Option<u64> {
+pub(crate) fn read(shard: &Shard, key: &str) -> Option<u64> {
     let value = shard.view().get(&counter(shard.id(), key)).unwrap();
     value.map(|value| number(&value))
 }
 
 /// Index up to which openraft has purged the log of a shard.
-pub(crate) async fn purged<M: Machine>(shard: &Shard<M>) -> Option<u64> {
+pub(crate) async fn purged(shard: &Shard) -> Option<u64> {
     let now = shard.raft().wait(Some(PATIENCE));
     let now = now.metrics(|_| true, "now").await.unwrap();
     now.purged.map(|id| id.index)
 }
 
 /// Waits until the log of a shard is purged up to `index`.
-pub(crate) async fn wait_purged<M: Machine>(shard: &Shard<M>, index: u64) {
+pub(crate) async fn wait_purged(shard: &Shard, index: u64) {
     let purged = shard.raft().wait(Some(PATIENCE));
     let purged = purged.metrics(|m| m.purged.map(|id| id.index) >= Some(index), "purged");
     purged.await.unwrap();
 }
 
 /// Everything in the tables of a shard that [`Counters`] writes.
-pub(crate) fn dump(shard: &Shard<Counters>) -> Vec<(Bytes, Bytes)> {
+pub(crate) fn dump(shard: &Shard) -> Vec<(Bytes, Bytes)> {
     let range = shard.range();
     let (view, _) = shard.pinned();
     let mut rows = view

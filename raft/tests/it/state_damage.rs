@@ -50,7 +50,7 @@ async fn open_and_scan(directory: &Path) -> Result<Vec<(Bytes, Bytes)>, Error> {
     rows
 }
 
-fn scan(shard: &antumbra_raft::Shard<Counters>) -> Result<Vec<(Bytes, Bytes)>, Error> {
+fn scan(shard: &antumbra_raft::Shard) -> Result<Vec<(Bytes, Bytes)>, Error> {
     let range = range(ShardId(1));
     let (view, _) = shard.pinned();
     let mut rows = view.scan(

@@ -12,8 +12,8 @@ use crate::host_support::{Counters, Three, add, copy, dump, open, range, read};
 
 /// A replica that waits for its leader, on a host of its own.
 struct Target {
-    host: Host<Counters>,
-    shard: Shard<Counters>,
+    host: Host,
+    shard: Shard,
     machine: Arc<Counters>,
 }
 
@@ -42,7 +42,7 @@ impl Target {
     }
 }
 
-async fn collect(shard: &Shard<Counters>) -> (SnapshotMeta, Vec<Bytes>) {
+async fn collect(shard: &Shard) -> (SnapshotMeta, Vec<Bytes>) {
     let (meta, mut data) = shard.snapshot().await.unwrap().unwrap();
     let mut chunks = Vec::new();
     while let Some(chunk) = data.next().await {

@@ -107,6 +107,10 @@ impl<P: ShardPort> Roster<P> {
         self.live.load(Ordering::Acquire)
     }
 
+    pub(crate) fn has(&self, device: &DeviceKey) -> bool {
+        self.seats.lock().by_device.contains(device)
+    }
+
     pub(crate) fn cached_bytes(&self) -> usize {
         self.budget.used()
     }

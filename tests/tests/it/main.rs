@@ -9,6 +9,9 @@
 
 mod bad_input_grpc;
 mod bad_input_http;
+mod chaos_checkers;
+mod chaos_checkers_watch;
+mod chaos_simulation;
 mod clients_python;
 mod damage_flips;
 mod damage_refusals;

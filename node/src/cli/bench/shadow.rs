@@ -84,12 +84,13 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<(), Problem> {
 }
 
 async fn bench(args: &Args, context: &Context) -> Result<Report, Problem> {
-    let endpoint = args.client.endpoint(context)?;
+    // Several nodes share the clients evenly.
+    let endpoints = args.client.endpoints(context)?;
     let mut clients = Vec::new();
-    for _ in 0..args.clients {
-        clients.push(connect::open(&endpoint, args.client.timeout()).await?);
+    for endpoint in endpoints.iter().cycle().take(usize::from(args.clients)) {
+        clients.push(connect::open(endpoint, args.client.timeout()).await?);
     }
-    let server_pid = args.server_pid.or_else(|| server::find(&endpoint));
+    let server_pid = args.server_pid.or_else(|| server::find(endpoints.first()?));
     let from = Instant::now() + Duration::from_secs(args.warm_up);
     let plan = Arc::new(Plan {
         devices: args.devices,

@@ -1,0 +1,88 @@
+//! `antumbra.cluster.v1.Cluster`: how the cluster is, for operators.
+//!
+//! Whatever node is asked asks all others, side by side and for a short time; a node that does not
+//! answer is part of the report. Nothing here changes data.
+
+mod explain;
+mod messages;
+mod status;
+mod survey;
+mod transfer;
+mod verify;
+
+use std::time::Duration;
+
+use antumbra_proto::cluster::v1;
+use antumbra_proto::cluster::v1::cluster_server::Cluster;
+use tokio::time::Instant;
+use tonic::{Request, Response, Status};
+
+use super::{Door, deadline};
+
+/// An answer leaves so long before the deadline of the caller, who else would not get it.
+const MARGIN: Duration = Duration::from_millis(200);
+
+type Reply<T> = Result<Response<T>, Status>;
+
+/// `antumbra.cluster.v1.Cluster`.
+#[derive(Clone)]
+pub(super) struct Service {
+    pub(super) door: Door,
+}
+
+macro_rules! unary {
+    ($self:ident, $request:ident, $handler:path) => {{
+        let deadline = deadline::of(&$request).at;
+        let reply = $handler(&$self.door, $request.into_inner(), deadline).await;
+        reply.map(Response::new).map_err(Status::from)
+    }};
+}
+
+#[tonic::async_trait]
+impl Cluster for Service {
+    async fn get_status(
+        &self,
+        request: Request<v1::GetStatusRequest>,
+    ) -> Reply<v1::GetStatusResponse> {
+        unary!(self, request, status::overview)
+    }
+
+    async fn list_nodes(
+        &self,
+        request: Request<v1::ListNodesRequest>,
+    ) -> Reply<v1::ListNodesResponse> {
+        unary!(self, request, status::nodes)
+    }
+
+    async fn list_shards(
+        &self,
+        request: Request<v1::ListShardsRequest>,
+    ) -> Reply<v1::ListShardsResponse> {
+        unary!(self, request, status::shards)
+    }
+
+    async fn transfer_leadership(
+        &self,
+        request: Request<v1::TransferLeadershipRequest>,
+    ) -> Reply<v1::TransferLeadershipResponse> {
+        unary!(self, request, transfer::transfer)
+    }
+
+    async fn explain(&self, request: Request<v1::ExplainRequest>) -> Reply<v1::ExplainResponse> {
+        unary!(self, request, explain::explain)
+    }
+
+    async fn verify(&self, request: Request<v1::VerifyRequest>) -> Reply<v1::VerifyResponse> {
+        unary!(self, request, verify::verify)
+    }
+}
+
+/// When the work must be done, so that the answer is there at the deadline.
+fn soon(deadline: Instant) -> Instant {
+    deadline.checked_sub(MARGIN).unwrap_or(deadline)
+}
+
+/// What is left until then.
+fn remaining(until: Instant) -> Duration {
+    until.saturating_duration_since(Instant::now())
+}

@@ -1,0 +1,577 @@
+//! Makes this node do what the state of the cluster says: starts and stops its replicas, tells the use
+//! cases where the shards are, and keeps the last state on the disk.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use antumbra_raft::{Env, Host, ReplicaId, Role, Shard, ShardId, ShardSpec};
+use antumbra_shadow::{Time, Twins};
+use futures::future::join_all;
+use tokio::sync::{Notify, watch};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout_at};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::{debug, error, info, warn};
+
+use crate::boot::{Error, settings};
+use crate::config::Config;
+use crate::shadows::{
+    Faults, Port, Relay, RelayLimits, ShadowMachine, Shadows, ShardContext, ShardPlace, Trimmer,
+};
+
+use super::bootstrap::{Beginning, number_of};
+use super::control::{Answer, Request, Standing};
+use super::keeper::{Keeper, hand_over};
+use super::machine::MetaMachine;
+use super::office::{Office, PROPOSE_TIMEOUT};
+use super::state::{
+    ClusterState, Founding, META_SHARD, MetaCommand, NodeId, ShardPhase, ShardRecord,
+};
+
+/// How often a node without a replica of the meta shard asks for the state, and others look whether
+/// they are known under their present address.
+const POLL_INTERVAL: Duration = Duration::from_millis(500);
+const POLL_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Changes and bytes of them that wait in memory for the watchers of one shard.
+const RELAY_LIMITS: RelayLimits = RelayLimits {
+    changes_max: 16 * 1024,
+    bytes_max: 32 << 20,
+};
+
+/// What the agent needs from the node.
+pub(crate) struct Agent {
+    pub(crate) config: Config,
+    pub(crate) env: Env,
+    pub(crate) host: Arc<Host>,
+    pub(crate) office: Arc<Office>,
+    pub(crate) shadows: Shadows,
+    pub(crate) tasks: TaskTracker,
+    pub(crate) stop: CancellationToken,
+    meta: Arc<MetaMachine>,
+    replicas: BTreeMap<ShardId, Running>,
+    /// Wakes the agent when a replica has become ready.
+    readied: Arc<Notify>,
+    serving: watch::Sender<bool>,
+}
+
+/// A replica of this node with everything around it.
+struct Running {
+    shard: Shard,
+    data: Option<Data>,
+    stop: CancellationToken,
+    /// It has applied what its log held at the start, and knows who leads.
+    ready: Arc<AtomicBool>,
+}
+
+impl Running {
+    fn is_ready(&self) -> bool {
+        self.ready.load(Ordering::Acquire)
+    }
+}
+
+/// What a data shard has beside its replica.
+struct Data {
+    machine: Arc<ShadowMachine>,
+    context: ShardContext,
+}
+
+impl Agent {
+    pub(crate) fn new(
+        config: Config,
+        env: Env,
+        host: Arc<Host>,
+        office: Arc<Office>,
+        shadows: Shadows,
+    ) -> Agent {
+        Agent {
+            config,
+            env,
+            host,
+            office,
+            shadows,
+            tasks: TaskTracker::new(),
+            stop: CancellationToken::new(),
+            meta: Arc::new(MetaMachine::new()),
+            replicas: BTreeMap::new(),
+            readied: Arc::new(Notify::new()),
+            serving: watch::Sender::new(false),
+        }
+    }
+
+    /// True once all replicas of this node were ready at the same time.
+    pub(crate) fn serving(&self) -> watch::Receiver<bool> {
+        self.serving.subscribe()
+    }
+
+    /// Takes part in the cluster: starts what the state says.
+    pub(crate) async fn begin(&mut self, beginning: Beginning) -> Result<(), Error> {
+        self.follow_meta();
+        match beginning {
+            Beginning::Founding { founding, create } => self.found(founding, create).await?,
+            Beginning::Member { state } => {
+                self.office.remember(&state).await?;
+            }
+        }
+        let state = self.first_state().await?;
+        self.become_member(&state).await?;
+        self.carry_out(&state).await?;
+        Ok(self.office.stores_created().await?)
+    }
+
+    /// Follows the state until the node stops. Ends with an error when the node must stop.
+    pub(crate) async fn run(&mut self) -> Error {
+        let mut states = self.office.state();
+        let stop = self.stop.clone();
+        let readied = Arc::clone(&self.readied);
+        loop {
+            let Some(state) = states.borrow_and_update().clone() else {
+                return Error::Panicked;
+            };
+            if let Err(error) = self.carry_out(&state).await {
+                error!(%error, "follow the state of the cluster");
+                return error;
+            }
+            if self.replicas.values().all(Running::is_ready) {
+                self.serving.send_replace(true);
+            }
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => std::future::pending::<()>().await,
+                () = readied.notified() => {}
+                changed = states.changed() => if changed.is_err() {
+                    return Error::Panicked;
+                },
+            }
+        }
+    }
+
+    /// Gives all leads to other nodes, within `deadline`.
+    pub(crate) async fn hand_over(&self, deadline: Instant) {
+        for running in self.replicas.values() {
+            // Else a keeper could take the lead back.
+            running.stop.cancel();
+        }
+        let led = self.replicas.values().filter(|running| {
+            let role = *running.shard.role().borrow();
+            matches!(role, Role::Leader { .. })
+        });
+        let moves = led.map(|running| async {
+            let moved = timeout_at(deadline, hand_over(&running.shard)).await;
+            if moved != Ok(true) {
+                warn!(shard = %running.shard.id(), "the lead could not be handed over");
+            }
+        });
+        join_all(moves).await;
+    }
+
+    /// Stops the twins and lets go of all replicas.
+    pub(crate) async fn stop(mut self, deadline: Instant) {
+        self.stop.cancel();
+        self.tasks.close();
+        for running in self.replicas.values() {
+            let Some(data) = &running.data else { continue };
+            if timeout_at(deadline, data.context.twins.stop())
+                .await
+                .is_err()
+            {
+                warn!(shard = %running.shard.id(), "twins were still busy");
+            }
+        }
+        if timeout_at(deadline, self.tasks.wait()).await.is_err() {
+            warn!("tasks were still running");
+        }
+        self.shadows.set_table(Vec::new(), BTreeMap::new());
+        for running in std::mem::take(&mut self.replicas).into_values() {
+            if let Some(data) = running.data {
+                data.machine.detach();
+            }
+        }
+    }
+
+    /// Starts the replica of the meta shard that the founders agreed on, and writes the first state
+    /// where this node comes to lead it.
+    async fn found(&mut self, founding: Founding, create: bool) -> Result<(), Error> {
+        let first = founding.state();
+        self.office.transport_knows(&first);
+        let me = number_of(&first, self.office.info());
+        let record = first.shards.get(&META_SHARD.0);
+        if let (Some(me), Some(record)) = (me, record)
+            && let Some(replica) = record.replica_on(me)
+        {
+            let spec = spec(&first, META_SHARD, record, replica, create);
+            self.start_meta(spec, me).await?;
+            let (office, shard) = (Arc::clone(&self.office), self.host.shard(META_SHARD));
+            let (states, stop) = (self.office.state(), self.stop.clone());
+            if let Some(shard) = shard {
+                self.tasks
+                    .spawn(write_first_state(office, shard, states, founding, stop));
+            }
+        }
+        Ok(())
+    }
+
+    async fn first_state(&self) -> Result<Arc<ClusterState>, Error> {
+        let mut states = self.office.state();
+        let state = states.wait_for(Option::is_some).await;
+        let state = state.map_err(|_| Error::Panicked)?;
+        state.clone().ok_or(Error::Panicked)
+    }
+
+    async fn become_member(&self, state: &ClusterState) -> Result<(), Error> {
+        if matches!(self.office.standing(), Standing::Member { .. }) {
+            return Ok(());
+        }
+        let me = number_of(state, self.office.info()).ok_or(Error::Replaced)?;
+        Ok(self.office.become_member(me, state).await?)
+    }
+
+    /// Starts and stops replicas, and publishes the table of shards.
+    async fn carry_out(&mut self, state: &Arc<ClusterState>) -> Result<(), Error> {
+        let me = number_of(state, self.office.info()).ok_or(Error::Replaced)?;
+        let wanted: BTreeMap<ShardId, ReplicaId> = state
+            .shards
+            .iter()
+            .filter_map(|(id, record)| Some((ShardId(*id), record.replica_on(me)?)))
+            .collect();
+        let gone: Vec<ShardId> = self
+            .replicas
+            .iter()
+            .filter(|(id, running)| wanted.get(*id) != Some(&running.shard.replica()))
+            .map(|(id, _)| *id)
+            .collect();
+        for shard in gone {
+            self.stop_replica(shard).await?;
+        }
+        self.publish(state);
+        self.start_replicas(state, me, &wanted).await?;
+        self.publish(state);
+        Ok(())
+    }
+
+    /// Starts what is missing, side by side: each replays its part of the log on a core of its own.
+    async fn start_replicas(
+        &mut self,
+        state: &Arc<ClusterState>,
+        me: NodeId,
+        wanted: &BTreeMap<ShardId, ReplicaId>,
+    ) -> Result<(), Error> {
+        let mut starting = JoinSet::new();
+        for (shard, replica) in wanted {
+            let record = state.shards.get(&shard.0);
+            let Some(record) = record.filter(|_| !self.replicas.contains_key(shard)) else {
+                continue;
+            };
+            let create = record.phase == ShardPhase::Creating && record.preferred == me;
+            let spec = spec(state, *shard, record, *replica, create);
+            if *shard == META_SHARD {
+                self.start_meta(spec, me).await?;
+                continue;
+            }
+            let relay = Relay::new(RELAY_LIMITS);
+            let machine = Arc::new(ShadowMachine::new(Arc::clone(&relay)));
+            let (host, config, env) = (
+                Arc::clone(&self.host),
+                self.config.clone(),
+                self.env.clone(),
+            );
+            let shards = wanted.len().saturating_sub(1);
+            starting.spawn(async move {
+                let shard = host.start_shard(spec, Arc::clone(&machine)).await?;
+                let context = attach_twins(&config, &env, shards, shard, &machine, relay);
+                Ok::<_, Error>(Data { machine, context })
+            });
+        }
+        let mut failure = None;
+        // All are waited for, also after a failure: a shutdown must find none of them halfway.
+        while let Some(started) = starting.join_next().await {
+            match started.unwrap_or(Err(Error::Panicked)) {
+                Ok(data) => self.run_data(data, me, wanted.len() as u64),
+                Err(error) => {
+                    failure.get_or_insert(error);
+                }
+            }
+        }
+        failure.map_or(Ok(()), Err)
+    }
+
+    async fn start_meta(&mut self, spec: ShardSpec, me: NodeId) -> Result<(), Error> {
+        let shard = self.host.start_shard(spec, Arc::clone(&self.meta)).await?;
+        self.meta.reload(&shard)?;
+        let stop = self.stop.child_token();
+        self.keep(&shard, me, &stop);
+        let (meta, follow) = (Arc::clone(&self.meta), shard.clone());
+        let (mut resets, stopped) = (self.meta.resets(), stop.clone());
+        self.tasks.spawn(async move {
+            loop {
+                tokio::select! {
+                    biased;
+                    () = stopped.cancelled() => return,
+                    changed = resets.changed() => if changed.is_err() { return },
+                }
+                if let Err(error) = meta.reload(&follow) {
+                    error!(%error, "read the state of the cluster after a snapshot");
+                }
+            }
+        });
+        self.insert(shard, None, stop);
+        Ok(())
+    }
+
+    fn run_data(&mut self, data: Data, me: NodeId, shards: u64) {
+        let context = data.context.clone();
+        let stop = self.stop.child_token();
+        self.tasks.spawn(lead_twins(context.clone(), stop.clone()));
+        let clock = Arc::clone(&self.env.clock);
+        let now = Box::new(move || Time(clock.now_ms()));
+        let limits = settings::trim_limits(&self.config, shards);
+        let trimmer = Trimmer::new(context.clone(), limits, now);
+        self.tasks.spawn(trimmer.run(stop.clone()));
+        self.keep(&context.shard, me, &stop);
+        self.insert(context.shard, Some(data), stop);
+    }
+
+    fn insert(&mut self, shard: Shard, data: Option<Data>, stop: CancellationToken) {
+        let ready = Arc::new(AtomicBool::new(false));
+        let (prepared, flag) = (shard.clone(), Arc::clone(&ready));
+        let (readied, stopped) = (Arc::clone(&self.readied), stop.clone());
+        self.tasks.spawn(async move {
+            let done = tokio::select! {
+                biased;
+                () = stopped.cancelled() => false,
+                done = prepare(&prepared) => done,
+            };
+            flag.store(done, Ordering::Release);
+            readied.notify_one();
+        });
+        let running = Running {
+            shard,
+            data,
+            stop,
+            ready,
+        };
+        self.replicas.insert(running.shard.id(), running);
+    }
+
+    fn keep(&self, shard: &Shard, me: NodeId, stop: &CancellationToken) {
+        let keeper = Keeper {
+            shard: shard.clone(),
+            office: Arc::clone(&self.office),
+            me,
+        };
+        self.tasks.spawn(keeper.run(stop.clone()));
+    }
+
+    async fn stop_replica(&mut self, shard: ShardId) -> Result<(), Error> {
+        let Some(running) = self.replicas.remove(&shard) else {
+            return Ok(());
+        };
+        info!(%shard, replica = %running.shard.replica(), "stop a replica that is not needed");
+        running.stop.cancel();
+        if let Some(data) = &running.data {
+            data.context.twins.step_down();
+            data.machine.detach();
+        }
+        drop(running);
+        Ok(self.host.stop_shard(shard).await?)
+    }
+
+    fn publish(&self, state: &ClusterState) {
+        let places = state
+            .shards
+            .iter()
+            .filter(|(id, _)| **id != META_SHARD.0)
+            .map(|(id, record)| ShardPlace {
+                shard: ShardId(*id),
+                range: record.range(),
+                replicas: nodes_of(state, record),
+            });
+        // Before a replica is ready even a local read could be older than what it once served.
+        let ready = self.replicas.iter().filter(|(_, r)| r.is_ready());
+        let local = ready.filter_map(|(id, running)| {
+            let data = running.data.as_ref()?;
+            Some((*id, data.context.clone()))
+        });
+        self.shadows.set_table(places.collect(), local.collect());
+    }
+
+    /// Brings the state from wherever it is: the own replica of the meta shard, or other nodes.
+    fn follow_meta(&self) {
+        let (office, stop) = (Arc::clone(&self.office), self.stop.clone());
+        let mut applied = self.meta.state();
+        self.tasks.spawn(async move {
+            let mut ticks = interval(POLL_INTERVAL);
+            ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            loop {
+                tokio::select! {
+                    biased;
+                    () = stop.cancelled() => return,
+                    changed = applied.changed() => if changed.is_err() { return },
+                    _ = ticks.tick() => {
+                        let has_replica = applied.borrow().is_some();
+                        poll(&office, has_replica).await;
+                        continue;
+                    }
+                }
+                let state = applied.borrow_and_update().clone();
+                if let Some(state) = state
+                    && let Err(error) = office.remember(&state).await
+                {
+                    error!(%error, "keep the state of the cluster");
+                }
+            }
+        });
+    }
+}
+
+/// Waits until a replica has applied what it must have applied before it may serve, and knows who
+/// leads. False when it stopped instead.
+async fn prepare(shard: &Shard) -> bool {
+    loop {
+        match shard.recovered(POLL_INTERVAL).await {
+            Ok(()) => break,
+            Err(antumbra_raft::Error::Timeout { .. }) => {}
+            Err(error) => {
+                warn!(shard = %shard.id(), %error, "a replica does not recover");
+                return false;
+            }
+        }
+    }
+    let mut role = shard.role();
+    let settled = role.wait_for(|role| {
+        matches!(
+            role,
+            Role::Leader { .. } | Role::Follower { leader: Some(_) }
+        )
+    });
+    settled.await.is_ok()
+}
+
+/// Asks for a newer state unless the own replica brings it; says where this node is if that changed.
+async fn poll(office: &Arc<Office>, has_replica: bool) {
+    let state = office.state().borrow().clone();
+    let known = state.as_ref().and_then(|state| {
+        let id = number_of(state, office.info())?;
+        state.nodes.get(&id)
+    });
+    if let Some(known) = known
+        && known != office.info()
+    {
+        let deadline = Instant::now() + PROPOSE_TIMEOUT;
+        let join = MetaCommand::Join(office.info().clone());
+        if let Err(why) = office.propose(join, deadline).await {
+            debug!(why, "tell the cluster the addresses of this node");
+        }
+    }
+    if has_replica {
+        return;
+    }
+    let version = state.as_ref().map_or(0, |state| state.version);
+    let request = Request::State { version };
+    for address in office.peers() {
+        if let Ok(Answer::State(Some(state))) = office.ask(&address, &request, POLL_TIMEOUT).await {
+            if let Err(error) = office.remember(&state).await {
+                error!(%error, "keep the state of the cluster");
+            }
+            return;
+        }
+    }
+}
+
+/// Writes the first state as soon as this node leads the meta shard and as long as there is none.
+async fn write_first_state(
+    office: Arc<Office>,
+    shard: Shard,
+    mut states: watch::Receiver<Option<Arc<ClusterState>>>,
+    founding: Founding,
+    stop: CancellationToken,
+) {
+    let mut role = shard.role();
+    loop {
+        let now = *role.borrow_and_update();
+        if let Role::Leader { .. } = now {
+            let deadline = Instant::now() + PROPOSE_TIMEOUT;
+            let create = MetaCommand::Create(founding.clone());
+            match office.propose(create, deadline).await {
+                Ok(_) => return,
+                Err(why) => warn!(why, "write the first state of the cluster"),
+            }
+        }
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => return,
+            state = states.wait_for(Option::is_some) => {
+                let _ = state;
+                return;
+            }
+            changed = role.changed() => if changed.is_err() { return },
+            () = tokio::time::sleep(POLL_INTERVAL) => {}
+        }
+    }
+}
+
+fn nodes_of(
+    state: &ClusterState,
+    record: &ShardRecord,
+) -> BTreeMap<ReplicaId, antumbra_raft::Node> {
+    let voters = record.voters().into_iter();
+    voters
+        .filter_map(|(id, node)| Some((id, state.engine_node(node)?)))
+        .collect()
+}
+
+fn spec(
+    state: &ClusterState,
+    shard: ShardId,
+    record: &ShardRecord,
+    replica: ReplicaId,
+    create: bool,
+) -> ShardSpec {
+    ShardSpec {
+        shard,
+        replica,
+        range: record.range(),
+        members: nodes_of(state, record),
+        create,
+    }
+}
+
+fn attach_twins(
+    config: &Config,
+    env: &Env,
+    shards: usize,
+    shard: Shard,
+    machine: &ShadowMachine,
+    relay: Arc<Relay>,
+) -> ShardContext {
+    let faults = Faults::new(config.test_switches.lose_proposal);
+    let port = Arc::new(Port::new(shard.clone(), Arc::clone(&env.clock), faults));
+    let twins = Twins::new(port, settings::twins_config(config, shards));
+    machine.attach(twins.clone());
+    ShardContext {
+        range: shard.range(),
+        shard,
+        twins,
+        relay,
+    }
+}
+
+/// Makes the twins follow the role of their replica.
+async fn lead_twins(context: ShardContext, stop: CancellationToken) {
+    let mut role = context.shard.role();
+    loop {
+        let now = *role.borrow_and_update();
+        match now {
+            Role::Leader { term } => context.twins.lead(term),
+            Role::Starting | Role::Follower { .. } | Role::Stopped => context.twins.step_down(),
+        }
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => return,
+            changed = role.changed() => if changed.is_err() { return },
+        }
+    }
+}

@@ -1,0 +1,212 @@
+//! What the leader of a shard does for its group: makes its members those that the cluster's state
+//! names, reports that they are, and gives the lead to the node that should have it.
+//!
+//! Every step can be repeated by the next leader. One change of members at a time.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use antumbra_raft::{ReplicaId, Role, Shard};
+use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, info, warn};
+
+use super::office::{Office, PROPOSE_TIMEOUT};
+use super::state::{ClusterState, MetaCommand, MetaReply, NodeId, ShardPhase, ShardRecord};
+
+/// How often the leader looks.
+const INTERVAL: Duration = Duration::from_millis(500);
+/// How long a new replica may take until it has caught up; then it is tried again.
+const CATCH_UP_TIMEOUT: Duration = Duration::from_secs(600);
+/// How long a change of members may take.
+const CHANGE_TIMEOUT: Duration = Duration::from_secs(30);
+/// A lead is given back only after it was quiet for so long, so that a node that comes and goes does
+/// not take it along.
+const SETTLED_FOR: Duration = Duration::from_secs(10);
+/// After a failed attempt the lead stays for so long.
+const RETRY_AFTER: Duration = Duration::from_secs(30);
+/// How long a transfer may take.
+pub(super) const TRANSFER_TIMEOUT: Duration = Duration::from_secs(2);
+/// A replica that lags by more entries is not given the lead.
+const LAG_MAX: u64 = 64;
+
+/// Keeps the group of one shard. Runs on every replica, acts on the leader.
+pub(super) struct Keeper {
+    pub(super) shard: Shard,
+    pub(super) office: Arc<Office>,
+    pub(super) me: NodeId,
+}
+
+impl Keeper {
+    pub(super) async fn run(self, stop: CancellationToken) {
+        let mut ticks = interval(INTERVAL);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut states = self.office.state();
+        let (mut led, mut quiet_since) = (None, Instant::now());
+        let mut holdback = Instant::now();
+        loop {
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => return,
+                _ = states.changed() => quiet_since = Instant::now(),
+                _ = ticks.tick() => {}
+            }
+            let Role::Leader { term } = *self.shard.role().borrow() else {
+                led = None;
+                continue;
+            };
+            if led.replace(term) != Some(term) {
+                quiet_since = Instant::now();
+            }
+            let Some(state) = states.borrow_and_update().clone() else {
+                continue;
+            };
+            let Some(record) = state.shards.get(&self.shard.id().0).cloned() else {
+                continue;
+            };
+            let work = async {
+                if !self.settle(&state, &record).await {
+                    return false;
+                }
+                let now = Instant::now();
+                if now < holdback || now - quiet_since < SETTLED_FOR {
+                    return true;
+                }
+                self.give_back(&record).await
+            };
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => return,
+                done = work => if !done {
+                    holdback = Instant::now() + RETRY_AFTER;
+                }
+            }
+        }
+    }
+
+    /// Brings the group to what the record says and reports it. True when nothing is left to do.
+    async fn settle(&self, state: &ClusterState, record: &ShardRecord) -> bool {
+        let wanted: BTreeSet<ReplicaId> = record.voters().into_keys().collect();
+        let members = self.shard.members();
+        let voters: BTreeSet<ReplicaId> = members
+            .iter()
+            .filter(|member| member.voter)
+            .map(|member| member.replica)
+            .collect();
+        let exact = voters == wanted && members.len() == wanted.len();
+        let settled = record.phase == ShardPhase::Active && record.retiring.is_empty();
+        if exact && settled {
+            return true;
+        }
+        if !exact && !self.change(state, record, &wanted).await {
+            return false;
+        }
+        let command = MetaCommand::Settled {
+            shard: self.shard.id().0,
+            replicas: wanted.iter().map(|id| id.0).collect(),
+        };
+        let deadline = Instant::now() + PROPOSE_TIMEOUT;
+        match self.office.propose(command, deadline).await {
+            Ok(MetaReply::Refused(why)) | Err(why) => {
+                debug!(shard = %self.shard.id(), why, "report a settled shard");
+                false
+            }
+            Ok(_) => true,
+        }
+    }
+
+    async fn change(
+        &self,
+        state: &ClusterState,
+        record: &ShardRecord,
+        wanted: &BTreeSet<ReplicaId>,
+    ) -> bool {
+        let shard = self.shard.id();
+        let known: BTreeSet<ReplicaId> = self.shard.members().iter().map(|m| m.replica).collect();
+        for (replica, node) in record.voters() {
+            let Some(node) = state
+                .engine_node(node)
+                .filter(|_| !known.contains(&replica))
+            else {
+                continue;
+            };
+            info!(%shard, %replica, node = node.name, "add a replica");
+            let added = self
+                .shard
+                .add_learner(replica, node, CATCH_UP_TIMEOUT)
+                .await;
+            if let Err(error) = added {
+                warn!(%shard, %replica, %error, "add a replica");
+                return false;
+            }
+        }
+        info!(%shard, voters = ?wanted, "change the members");
+        let changed = self
+            .shard
+            .change_voters(wanted.clone(), CHANGE_TIMEOUT)
+            .await;
+        if let Err(error) = &changed {
+            warn!(%shard, %error, "change the members");
+        }
+        changed.is_ok()
+    }
+
+    /// Gives the lead to the node that should have it, if that is healthy. False after a failure.
+    async fn give_back(&self, record: &ShardRecord) -> bool {
+        let preferred = record.preferred;
+        let Some(to) = record
+            .replica_on(preferred)
+            .filter(|_| preferred != self.me)
+        else {
+            return true;
+        };
+        let status = self.shard.status();
+        let matched = status.matched.get(&to).copied().unwrap_or(0);
+        if matched.saturating_add(LAG_MAX) < status.last_log_index {
+            return true;
+        }
+        let shard = self.shard.id();
+        info!(%shard, to = %preferred, "give the lead to the node that should have it");
+        let moved = self.shard.transfer_leadership(to, TRANSFER_TIMEOUT).await;
+        if let Err(error) = &moved {
+            info!(%shard, %error, "the lead stays");
+        }
+        moved.is_ok()
+    }
+}
+
+/// Gives the lead of a shard to the replica that has most of its log, before this node stops.
+pub(super) async fn hand_over(shard: &Shard) -> bool {
+    for _ in 0..2 {
+        let status = shard.status();
+        let own = shard.replica();
+        let mut others: Vec<(u64, ReplicaId)> = shard
+            .members()
+            .into_iter()
+            .filter(|member| member.voter && member.replica != own)
+            .map(|m| {
+                (
+                    status.matched.get(&m.replica).copied().unwrap_or(0),
+                    m.replica,
+                )
+            })
+            .collect();
+        others.sort();
+        // Equal ones take turns, so that one node does not get everything.
+        let best = others.last().map_or(0, |(matched, _)| *matched);
+        others.retain(|(matched, _)| *matched == best);
+        if others.is_empty() {
+            return true;
+        }
+        let (_, to) = others[shard.id().0 as usize % others.len()];
+        if shard
+            .transfer_leadership(to, TRANSFER_TIMEOUT)
+            .await
+            .is_ok()
+        {
+            return true;
+        }
+    }
+    false
+}

@@ -1,0 +1,25 @@
+//! The cluster as one node takes part in it: how it is founded, who belongs to it, where the replicas
+//! are, who should lead.
+//!
+//! - [`state`]: what the meta shard holds, and the pure commands that change it; `machine` stores it.
+//! - [`control`]: what nodes ask each other.
+//! - [`bootstrap`]: from a blank directory to a member.
+//! - `agent`: starts and stops this node's replicas as the state says, and publishes the shard map.
+//! - `keeper`: what the leader of a shard does for its group: settle it, give the lead back.
+//! - `office`: answers the requests of other nodes.
+//!
+//! A node has a replica only because the state says so, never because a message arrived.
+
+pub(crate) mod agent;
+pub mod bootstrap;
+pub mod control;
+mod keeper;
+pub(crate) mod machine;
+pub(crate) mod office;
+pub(crate) mod pin;
+mod report;
+pub mod state;
+
+pub use control::{Answer, Request, Standing};
+pub use office::Office;
+pub use state::{ClusterState, Founding, META_SHARD, MetaCommand, NodeId, NodeInfo};

@@ -1,0 +1,70 @@
+//! Reads: answered by the replica on this node where there is one that keeps up, else by another.
+
+use std::time::Duration;
+
+use antumbra_raft::ShardId;
+use antumbra_shadow::Tenant;
+use tokio::time::Instant;
+
+use crate::error::Error;
+use crate::shadows::question::{Question, Reply};
+use crate::shadows::{Shadows, metrics};
+
+use super::retry::Retry;
+use super::wire::{Answer, Envelope, encode_question};
+use super::{Failed, NO_LEADER, Purpose, Server, remaining, role_of};
+
+/// How long a read waits for one node before it asks another.
+const HOP_TIMEOUT: Duration = Duration::from_secs(3);
+
+impl Shadows {
+    /// Has a question answered, and asks again as long as there is time: a read changes nothing. May
+    /// be dropped midway.
+    pub(crate) async fn ask(
+        &self,
+        tenant: Option<&Tenant>,
+        shard: ShardId,
+        question: &Question,
+        deadline: Instant,
+    ) -> Result<Reply, Error> {
+        let mut retry = Retry::new(deadline);
+        loop {
+            let table = self.table();
+            let answered = match self.server(&table, shard, Purpose::Read, &retry) {
+                Server::Here(context) => {
+                    let answered = self.answer(&context, question, deadline).await;
+                    if answered.is_err() {
+                        retry.failed_at(&self.inner.node);
+                    }
+                    answered
+                }
+                Server::There(node) => {
+                    let waits = deadline.min(Instant::now() + HOP_TIMEOUT);
+                    let envelope = Envelope {
+                        shard,
+                        remaining: remaining(waits),
+                        tenant: tenant.cloned(),
+                    };
+                    let body = encode_question(&envelope, question);
+                    match self.hop(shard, &node, body, waits, &mut retry).await {
+                        Ok(Answer::Reply(reply)) => Ok(reply),
+                        Ok(_) => Err(Error::Internal("another node answered something else")),
+                        Err(Failed::Certain(error)) => Err(error),
+                        Err(Failed::Refused(refusal)) => Err(Error::from(refusal)),
+                        Err(Failed::Astray) => Err(Error::Deadline),
+                    }
+                }
+                Server::Nobody => Err(NO_LEADER),
+            };
+            let error = match answered {
+                Ok(reply) => return Ok(reply),
+                Err(error @ (Error::Unavailable(_) | Error::Deadline)) => error,
+                Err(error) => return Err(error),
+            };
+            metrics::repeated();
+            if !retry.again(role_of(&table, shard)).await {
+                return Err(error);
+            }
+        }
+    }
+}
