@@ -119,6 +119,11 @@ impl Host {
         let shard = self.attach(raft, progress, running);
         self.inner.shards.run(shard.clone());
         drop(reserved);
+        if self.stop.is_cancelled() {
+            // A shutdown came meanwhile and has not seen it.
+            stop_replica(&shard).await;
+            return Err(Error::Stopped);
+        }
         Ok(shard)
     }
 

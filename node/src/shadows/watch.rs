@@ -314,13 +314,14 @@ impl Watch {
 
     /// Whether nothing is missing up to the cursor.
     fn is_complete(&self, proven: &[(ShardId, u64)]) -> bool {
-        self.follows.iter().all(|follow| {
-            let here = proven.iter().find(|(shard, _)| *shard == follow.shard);
-            let is_here = here.is_some_and(|(_, index)| follow.position.index >= *index);
-            is_here
-                || follow
-                    .proven
-                    .is_some_and(|proven| follow.position >= proven)
+        self.follows.iter().all(|follow| match &follow.origin {
+            Origin::Here(_) => {
+                let index = proven.iter().find(|(shard, _)| *shard == follow.shard);
+                // A position that is still judged may be one that nobody ever came to.
+                let is_sure = follow.judge.is_none();
+                is_sure && index.is_some_and(|(_, index)| follow.position.index >= *index)
+            }
+            Origin::Elsewhere(_) => follow.proven.is_some_and(|upto| follow.position >= upto),
         })
     }
 

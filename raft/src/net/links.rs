@@ -15,12 +15,13 @@ use crate::types::Node;
 use super::link::{CallError, Link};
 use super::{Body, ForwardError, Lane, Refusal, Route, Transport};
 
-/// One link for each node and lane that was ever asked something.
+/// One link for each lane to each node that was ever asked something.
 pub(crate) struct Links {
     transport: Arc<dyn Transport>,
     tasks: TaskTracker,
     stop: CancellationToken,
-    links: Mutex<BTreeMap<(String, Lane), Arc<Link>>>,
+    /// By the name of the node, in the order of [`Lane::ALL`].
+    links: Mutex<BTreeMap<String, [Arc<Link>; Lane::ALL.len()]>>,
     /// Shared by all snapshots that this node sends.
     pub(super) snapshot_rate: Rate,
 }
@@ -45,12 +46,18 @@ impl Links {
     /// The link to a node. Does not connect.
     pub(crate) fn link(&self, node: &Node, lane: Lane) -> Arc<Link> {
         let mut links = self.links.lock();
-        let link = links.entry((node.name.clone(), lane)).or_insert_with(|| {
+        if let Some(lanes) = links.get(&node.name) {
+            let link = &lanes[lane as usize];
+            link.update(node);
+            return Arc::clone(link);
+        }
+        let lanes = Lane::ALL.map(|lane| {
             let (tasks, stop) = (self.tasks.clone(), self.stop.clone());
             Link::new(node.clone(), lane, Arc::clone(&self.transport), tasks, stop)
         });
-        link.update(node);
-        Arc::clone(link)
+        let link = Arc::clone(&lanes[lane as usize]);
+        links.insert(node.name.clone(), lanes);
+        link
     }
 
     /// One request to the handler of another node.

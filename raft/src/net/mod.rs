@@ -179,8 +179,9 @@ mod tests {
     fn lanes_have_stable_names() {
         let names: Vec<_> = Lane::ALL.into_iter().map(Lane::name).collect();
         assert_eq!(names, ["control", "log", "snapshot", "forward"]);
-        for lane in Lane::ALL {
+        for (place, lane) in Lane::ALL.into_iter().enumerate() {
             assert_eq!(Lane::parse(lane.name()), Some(lane));
+            assert_eq!(lane as usize, place);
         }
         assert_eq!(Lane::parse("other"), None);
     }

@@ -96,13 +96,15 @@ impl ShardState {
         Ok(())
     }
 
-    /// Rows and position in one write; then observers, then barriers, then proposers.
-    fn commit(&self, batch: Batch<'_>) -> Result<(), Error> {
+    /// Rows and position in one write; then, where it is asked for, the state is kept as it is between
+    /// two batches; then observers are told, then barriers, then proposers.
+    async fn commit(&self, batch: Batch<'_>) -> Result<(), Error> {
         let Batch {
             mut tx,
             position,
             machine,
             replies,
+            pin,
             ..
         } = batch;
         let shard = self.progress.shard;
@@ -112,6 +114,9 @@ impl ShardState {
             PositionRow::encode(self.progress.replica, &position),
         );
         self.progress.advance(position, || self.store.commit(tx))?;
+        if let Some(number) = pin {
+            self.keep(number, index).await;
+        }
         let observed = AssertUnwindSafe(|| machine.applied(shard, index));
         catch_unwind(observed).map_err(|_| Error::apply_panicked(shard, index))?;
         self.progress.publish();
@@ -121,13 +126,12 @@ impl ShardState {
         Ok(())
     }
 
-    /// Keeps the state as it is between two batches.
-    async fn keep(&self, number: u64) {
+    async fn keep(&self, number: u64, index: u64) {
         let kept = Kept {
             store: Arc::clone(&self.store),
             shard: self.progress.shard,
             range: self.progress.range,
-            index: self.progress.position().index(),
+            index,
             stopped: self.progress.stopped().clone(),
             _running: self.running.clone(),
         };
@@ -160,17 +164,15 @@ impl RaftStateMachine<TypeConfig> for ShardState {
                 .map_err(|error| self.report(error))?;
             let full = batch.entries >= BATCH_ENTRIES_MAX || batch.tx.bytes() >= BATCH_BYTES_MAX;
             if full || batch.pin.is_some() {
-                let pin = batch.pin;
-                self.commit(batch).map_err(|error| self.report(error))?;
-                match pin {
-                    Some(number) => self.keep(number).await,
-                    None => tokio::task::yield_now().await,
-                }
+                let committed = self.commit(batch).await;
+                committed.map_err(|error| self.report(error))?;
+                tokio::task::yield_now().await;
                 batch = self.batch();
             }
         }
         if batch.entries > 0 {
-            self.commit(batch).map_err(|error| self.report(error))?;
+            let committed = self.commit(batch).await;
+            committed.map_err(|error| self.report(error))?;
         }
         Ok(())
     }

@@ -93,14 +93,16 @@ async fn a_forwarded_request_is_answered_not_sent_or_unknown() {
     assert_eq!(pair.ask(vec![7; 5 << 20]).await.unwrap().len(), 5 << 20);
     assert_eq!(handled(), 2);
     assert_eq!(pair.ask(vec![7; 8 << 20]).await, Err(ForwardError::NotSent));
-    let nobody = pair.here.forward(&node("nobody"), "hello".into(), SOON);
-    assert_eq!(nobody.await, Err(ForwardError::NotSent));
+    let nobody = node("nobody");
+    let asked = pair.here.forward(&nobody, "hello".into(), SOON).await;
+    assert_eq!(asked, Err(ForwardError::NotSent));
     assert_eq!(handled(), 2);
 
     assert_eq!(pair.ask("panic").await, Err(ForwardError::Unknown));
     let short = Duration::from_millis(50);
-    let slow = pair.here.forward(&node("there"), "wait".into(), short);
-    assert_eq!(slow.await, Err(ForwardError::Unknown));
+    let there = node("there");
+    let slow = pair.here.forward(&there, "wait".into(), short).await;
+    assert_eq!(slow, Err(ForwardError::Unknown));
     assert_eq!(pair.ask("hello").await.unwrap(), "hello");
     assert_eq!(handled(), 5);
 
@@ -135,7 +137,8 @@ async fn forwarded_requests_run_side_by_side() {
         assert_eq!(answer.unwrap(), n.to_string());
     }
     // Over the limit of a link it is refused at once, and certainly not carried out.
-    let waiting = (0..5000).map(|_| pair.here.forward(&node("there"), "wait".into(), SOON / 10));
+    let there = node("there");
+    let waiting = (0..5000).map(|_| pair.here.forward(&there, "wait".into(), SOON / 10));
     let answers = futures::future::join_all(waiting).await;
     let refused = answers
         .iter()

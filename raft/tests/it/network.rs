@@ -59,7 +59,7 @@ impl Network {
         self.0.hosts.lock().insert(name.to_owned(), host);
     }
 
-    /// The node is gone: its connections are lost, and nobody reaches it.
+    /// The node is gone: its connections are lost, nobody reaches it, and it reaches nobody.
     pub(crate) fn remove(&self, name: &str) {
         self.0.hosts.lock().remove(name);
         self.lose(|ends| ends.0 == name || ends.1 == name);
@@ -151,6 +151,9 @@ impl Transport for Port {
             let refused = || ConnectError(format!("{to} cannot be reached from {from}"));
             let host = network.0.hosts.lock().get(&to).cloned();
             let host = host.ok_or_else(refused)?;
+            if !network.0.hosts.lock().contains_key(&from) {
+                return Err(refused());
+            }
             if network.state_of(&from, &to).cut || network.state_of(&to, &from).cut {
                 return Err(refused());
             }

@@ -23,7 +23,7 @@ const LIVE_RATE: f64 = 50.0;
 /// How often a fault that lasts is looked after.
 const STEP: Duration = Duration::from_millis(200);
 /// After so long without service the run ends.
-const GIVE_UP: Duration = Duration::from_secs(60);
+const GIVE_UP: Duration = Duration::from_secs(30);
 const READY_LIMIT: Duration = Duration::from_secs(60);
 const REPAIR_LIMIT: Duration = Duration::from_secs(60);
 

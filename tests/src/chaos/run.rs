@@ -28,6 +28,8 @@ use crate::waiting;
 pub const SERVE_LIMIT: Duration = Duration::from_secs(10);
 const START_LIMIT: Duration = Duration::from_secs(120);
 const FINISH_LIMIT: Duration = Duration::from_secs(60);
+/// The same when it is already known that something is wrong.
+const WRONG_LIMIT: Duration = Duration::from_secs(5);
 /// Commands still on their way when the clients have stopped take effect within this.
 const SETTLE: Duration = Duration::from_secs(2);
 
@@ -147,6 +149,13 @@ impl Run<'_> {
         self.judge(faults, seen, (begun, ended), say)
     }
 
+    fn finish_limit(&self) -> Duration {
+        match self.score.is_ok() {
+            true => FINISH_LIMIT,
+            false => WRONG_LIMIT,
+        }
+    }
+
     fn join(&self, mut tasks: JoinSet<()>) -> Result<()> {
         let all = async { while tasks.join_next().await.is_some() {} };
         self.runtime
@@ -184,13 +193,14 @@ impl Run<'_> {
             .iter()
             .map(|(shadow, version)| (*shadow, *version))
             .collect();
+        let finish_limit = self.finish_limit();
         say("watchers catch up");
         let beginning = watchers.beginning();
-        let stopping = watchers.stop(&reached, FINISH_LIMIT);
+        let stopping = watchers.stop(&reached, finish_limit);
         let mut watched = self.runtime.block_on(stopping)?;
         let node = self.options.seed as usize % self.options.nodes;
         let changes: u64 = last.values().sum();
-        let limit = FINISH_LIMIT + Duration::from_millis(changes / 10);
+        let limit = finish_limit + Duration::from_millis(changes / 10);
         say("the feed is read again from the beginning");
         let replaying = watcher::replay(
             &self.recorder,
@@ -220,7 +230,7 @@ impl Run<'_> {
         loop {
             let judged = topology::verify(&self.cluster, 0).map(|text| super::hashes::judge(&text));
             let differs = |violation: &Violation| violation.kind == Kind::ReplicasDiffer;
-            let late = started.elapsed() > FINISH_LIMIT;
+            let late = started.elapsed() > self.finish_limit();
             match judged {
                 Err(error) if late => {
                     self.violation(Kind::NotVerified, format!("{error:#}"));

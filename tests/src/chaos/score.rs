@@ -10,6 +10,8 @@ use super::violation::Violation;
 
 /// Violations spelled out in the line; their number is always there.
 const SPELLED_OUT_MAX: usize = 20;
+/// Characters of each of them.
+const TEXT_MAX: usize = 500;
 
 /// Everything a run counts.
 #[derive(Clone, Debug, Default)]
@@ -155,7 +157,7 @@ impl Score {
                 json!({
                     "kind": format!("{:?}", wrong.kind),
                     "shadow": wrong.shadow.map(|shadow| shadow.0),
-                    "text": wrong.text,
+                    "text": wrong.text.chars().take(TEXT_MAX).collect::<String>(),
                 })
             })
             .collect();

@@ -11,6 +11,7 @@ mod bad_input_grpc;
 mod bad_input_http;
 mod chaos_checkers;
 mod chaos_checkers_watch;
+mod chaos_run;
 mod chaos_simulation;
 mod clients_python;
 mod damage_flips;

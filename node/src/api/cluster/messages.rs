@@ -70,7 +70,7 @@ pub(super) fn concerns(survey: &Survey) -> Vec<String> {
             Heard::Silence(why) => concerns.push(format!("{} does not answer: {why}", info.name)),
         }
     }
-    let mut thin = Vec::new();
+    let (mut thin, mut new) = (Vec::new(), Vec::new());
     for (id, record) in &survey.state.shards {
         let title = title(*id);
         let voters = survey.voters(*id);
@@ -79,21 +79,28 @@ pub(super) fn concerns(survey: &Survey) -> Vec<String> {
         }
         if !voters.has_quorum() {
             let (up, all) = (voters.up, voters.all);
-            concerns.push(format!(
-                "{title} has no quorum: {up} of {all} voters are up"
-            ));
+            let text = format!("{title} has no quorum: {up} of {all} voters are up");
+            concerns.push(text);
         } else if voters.up < voters.all {
             thin.push(id.to_string());
         }
         if record.phase == ShardPhase::Creating {
-            concerns.push(format!("{title} has not reported since it was placed"));
+            new.push(id.to_string());
         }
         for replica in &record.retiring {
             let node = record.replicas.get(replica);
             let node = node.map_or_else(String::new, |node| format!(" of {}", survey.name(*node)));
-            concerns.push(format!(
-                "replica {replica}{node} is on its way out of {title}"
-            ));
+            let text = format!("replica {replica}{node} is on its way out of {title}");
+            concerns.push(text);
+        }
+    }
+    let together = [
+        (thin, "a quorum is up, and not every replica"),
+        (new, "not reported since it was placed"),
+    ];
+    for (shards, what) in together {
+        if !shards.is_empty() {
+            concerns.push(format!("shards {}: {what}", shards.join(", ")));
         }
     }
     concerns

@@ -47,7 +47,7 @@ pub(super) async fn run(
     tokio::select! {
         biased;
         () = signals.next() => return Ok(()),
-        former = former_run_ended(plan, stop_timeout + STOP_EXTRA) => former?,
+        () = former_run_ended(plan, stop_timeout + STOP_EXTRA) => {}
     }
     let (sender, mut events) = mpsc::channel(EVENTS_MAX);
     let (stop, hurry) = (CancellationToken::new(), CancellationToken::new());
@@ -112,6 +112,7 @@ async fn watch(
                 }
             }
             Some(Event::Ended { nth, how, wait }) => {
+                awaited.insert(nth);
                 let member = &plan.members[nth];
                 let (name, log, wait) = (&member.name, member.log_file.display(), wait.as_secs());
                 tell(&format!(
@@ -177,14 +178,14 @@ async fn stop_all(
 }
 
 /// Nodes of a run that was killed are still closing their stores for a moment.
-async fn former_run_ended(plan: &Plan, patience: Duration) -> Result<(), Problem> {
+async fn former_run_ended(plan: &Plan, patience: Duration) {
     let deadline = Instant::now() + patience;
     let mut told = false;
     for member in &plan.members {
         while member.data_dir.exists() && DataDirectory::lock(&member.data_dir).is_err() {
             if Instant::now() >= deadline {
                 // Its own start will say what is wrong.
-                return Ok(());
+                return;
             }
             if !told {
                 tell(&format!(
@@ -196,7 +197,6 @@ async fn former_run_ended(plan: &Plan, patience: Duration) -> Result<(), Problem
             sleep(FORMER_PAUSE).await;
         }
     }
-    Ok(())
 }
 
 /// A line for the person at the terminal.

@@ -170,7 +170,7 @@ mod tests {
             "antumbra://a/node/x/y",
             "antumbra://a/node/x?y",
             "antumbra://a/node/X",
-            "antumbra://a/root/x",
+            "antumbra://a/other/x",
             "antumbra://a%2fb/node/x",
         ] {
             let malformed = Err(NameError::Malformed(text.to_owned()));

@@ -175,7 +175,7 @@ fn refused(refusal: Refusal, is_early: bool) -> Attempt {
         Refusal::Unknown => Attempt::Unknown(Doubt::Settled, error),
         Refusal::Deadline if is_early => Attempt::Unknown(Doubt::Settled, error),
         Refusal::Deadline | Refusal::Damaged => Attempt::Final(error),
-        Refusal::Internal => Attempt::Unknown(Doubt::Astray, error),
+        Refusal::Internal => Attempt::Unknown(Doubt::Astray, Error::OutcomeUnknown),
     }
 }
 

@@ -1,205 +1,60 @@
 //! Nodes of a cluster inside the test process, over a network in memory.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+mod network;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use antumbra_raft::{
-    ConnectError, Duplex, Env, ForwardError, ForwardHandler, HashRange, Host, HostConfig, Lane,
-    Node, ReplicaId, Role, ShardSpec, SyncMode, Transport,
+    EntryPosition, Env, HashRange, Host, HostConfig, Machine, Node, ReplicaId, Role, ShardSpec,
+    SyncMode, WriteTx,
 };
 use antumbra_shadow::json::{self, DuplicateKeys};
 use antumbra_shadow::{
     AcceptedItem, Conditions, DeviceId, Patch, SectionInput, ShadowName, Twins, TwinsConfig, Update,
 };
 use bytes::Bytes;
-use futures::future::BoxFuture;
-use futures::stream::BoxStream;
-use futures::{FutureExt, StreamExt};
-use parking_lot::Mutex;
-use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::shadows::*;
+
+pub(super) use network::{Fault, Network};
+
+use network::{Line, Reached};
 
 /// Nothing that these tests wait for may take longer.
 pub(super) const PATIENCE: Duration = Duration::from_secs(30);
 
 pub(super) const SHARD: ShardId = ShardId(1);
 
-/// What happens to a request on its way.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Fault {
-    /// It is never sent.
-    NotSent,
-    /// It is sent and never arrives.
-    Lost,
-    /// It arrives and is served, and the answer is lost.
-    AnswerLost,
+/// The machine of a shard; counts how often a snapshot replaced its rows.
+struct Counted {
+    machine: ShadowMachine,
+    resets: Arc<AtomicUsize>,
 }
 
-/// The network of one test.
-#[derive(Default)]
-pub(super) struct Network {
-    nodes: Mutex<BTreeMap<String, Reached>>,
-    /// Nodes that nobody reaches, and that reach nobody.
-    cut_off: Mutex<BTreeMap<String, CancellationToken>>,
-    faults: Mutex<VecDeque<Fault>>,
-    /// Requests that were forwarded: from, to.
-    pub(super) forwarded: Mutex<Vec<(String, String)>>,
-    /// Streams that were opened: from, to.
-    pub(super) followed: Mutex<Vec<(String, String)>>,
-}
+impl Machine for Counted {
+    type Change = <ShadowMachine as Machine>::Change;
 
-#[derive(Clone)]
-struct Reached {
-    host: Arc<Host>,
-    shadows: Shadows,
-    handler: Arc<dyn ForwardHandler>,
-}
-
-impl Network {
-    /// What happens to the next requests, one after another.
-    pub(super) fn break_next(&self, faults: &[Fault]) {
-        self.faults.lock().extend(faults);
-    }
-
-    /// Cuts a node off: its connections end and none can be opened.
-    pub(super) fn cut(&self, name: &str) {
-        let token = self.token(name);
-        token.cancel();
-    }
-
-    pub(super) fn heal(&self, name: &str) {
-        self.cut_off.lock().remove(name);
-    }
-
-    fn token(&self, name: &str) -> CancellationToken {
-        let mut cut_off = self.cut_off.lock();
-        cut_off.entry(name.to_owned()).or_default().clone()
-    }
-
-    fn reach(
+    fn apply(
         &self,
-        from: &str,
-        to: &str,
-    ) -> Option<(Reached, CancellationToken, CancellationToken)> {
-        let (mine, other) = (self.token(from), self.token(to));
-        let reached = self.nodes.lock().get(to).cloned()?;
-        let is_open = !mine.is_cancelled() && !other.is_cancelled();
-        is_open.then_some((reached, mine, other))
-    }
-}
-
-/// What one node has of the network.
-struct Line {
-    network: Arc<Network>,
-    me: String,
-}
-
-impl Transport for Line {
-    fn connect(&self, node: &Node, lane: Lane) -> BoxFuture<'static, Result<Duplex, ConnectError>> {
-        let Some((reached, mine, other)) = self.network.reach(&self.me, &node.name) else {
-            return async { Err(ConnectError("cut off".to_owned())) }.boxed();
-        };
-        async move {
-            let (to_there, from_here) = pipe(&mine, &other);
-            let (to_here, from_there) = pipe(&mine, &other);
-            let theirs = Duplex {
-                sender: to_here,
-                receiver: from_here,
-            };
-            reached.host.accept(lane, theirs);
-            Ok(Duplex {
-                sender: to_there,
-                receiver: from_there,
-            })
-        }
-        .boxed()
-    }
-}
-
-/// One direction of a connection; it ends when one of the nodes is cut off.
-fn pipe(
-    one: &CancellationToken,
-    other: &CancellationToken,
-) -> (mpsc::Sender<Bytes>, mpsc::Receiver<Bytes>) {
-    let (sender, mut incoming) = mpsc::channel::<Bytes>(64);
-    let (outgoing, receiver) = mpsc::channel(64);
-    let (one, other) = (one.clone(), other.clone());
-    tokio::spawn(async move {
-        loop {
-            let frame = tokio::select! {
-                biased;
-                () = one.cancelled() => return,
-                () = other.cancelled() => return,
-                () = outgoing.closed() => return,
-                frame = incoming.recv() => frame,
-            };
-            let Some(frame) = frame else { return };
-            if outgoing.send(frame).await.is_err() {
-                return;
-            }
-        }
-    });
-    (sender, receiver)
-}
-
-impl Peers for Line {
-    fn forward(
-        &self,
-        node: &Node,
-        body: Bytes,
-        timeout: Duration,
-    ) -> BoxFuture<'static, Result<Bytes, ForwardError>> {
-        let passed = (self.me.clone(), node.name.clone());
-        self.network.forwarded.lock().push(passed);
-        let fault = self.network.faults.lock().pop_front();
-        let reached = self.network.reach(&self.me, &node.name);
-        async move {
-            let Some((reached, mine, other)) = reached else {
-                return Err(ForwardError::NotSent);
-            };
-            match fault {
-                Some(Fault::NotSent) => return Err(ForwardError::NotSent),
-                Some(Fault::Lost) => return Err(ForwardError::Unknown),
-                Some(Fault::AnswerLost) | None => {}
-            }
-            let served = tokio::select! {
-                biased;
-                () = mine.cancelled() => return Err(ForwardError::Unknown),
-                () = other.cancelled() => return Err(ForwardError::Unknown),
-                served = tokio::time::timeout(timeout, reached.handler.handle(body)) => served,
-            };
-            match served {
-                Ok(answer) if fault.is_none() => Ok(answer),
-                _ => Err(ForwardError::Unknown),
-            }
-        }
-        .boxed()
+        tx: &mut WriteTx<'_>,
+        at: EntryPosition,
+        command: &[u8],
+        changes: &mut Vec<Arc<Self::Change>>,
+    ) -> Result<Bytes, antumbra_raft::Error> {
+        self.machine.apply(tx, at, command, changes)
     }
 
-    fn follow(
-        &self,
-        node: &Node,
-        body: Bytes,
-    ) -> BoxFuture<'static, Result<BoxStream<'static, Result<Bytes, String>>, String>> {
-        let passed = (self.me.clone(), node.name.clone());
-        self.network.followed.lock().push(passed);
-        let reached = self.network.reach(&self.me, &node.name);
-        async move {
-            let (reached, mine, other) = reached.ok_or("cut off")?;
-            let stream = reached.shadows.follow(body);
-            let cut = async move {
-                tokio::select! {
-                    biased;
-                    () = mine.cancelled() => {}
-                    () = other.cancelled() => {}
-                }
-            };
-            Ok(stream.take_until(Box::pin(cut)).boxed())
-        }
-        .boxed()
+    fn applied(&self, shard: ShardId, index: u64, changes: Vec<Arc<Self::Change>>) {
+        self.machine.applied(shard, index, changes);
+    }
+
+    fn reset(&self, shard: ShardId) {
+        self.resets.fetch_add(1, Ordering::Relaxed);
+        self.machine.reset(shard);
     }
 }
 
@@ -208,6 +63,8 @@ pub(super) struct Member {
     pub(super) name: String,
     pub(super) shadows: Shadows,
     pub(super) context: Option<ShardContext>,
+    /// Snapshots that were installed.
+    pub(super) resets: Arc<AtomicUsize>,
     host: Arc<Host>,
     stop: CancellationToken,
     _directory: tempfile::TempDir,
@@ -352,6 +209,7 @@ impl Member {
         let config = HostConfig {
             create: true,
             sync: SyncMode::NoSyncForTests,
+            log_entries_kept: 8,
             ..HostConfig::new(directory.path(), [7; 16])
         };
         let env = Env::system();
@@ -379,6 +237,7 @@ impl Member {
             name: name.to_owned(),
             shadows,
             context: None,
+            resets: Arc::default(),
             host,
             stop,
             _directory: directory,
@@ -390,7 +249,10 @@ impl Member {
             changes_max: 1024,
             bytes_max: 1 << 20,
         });
-        let machine = Arc::new(ShadowMachine::new(Arc::clone(&relay)));
+        let machine = Arc::new(Counted {
+            machine: ShadowMachine::new(Arc::clone(&relay)),
+            resets: Arc::clone(&self.resets),
+        });
         let spec = ShardSpec {
             shard: place.shard,
             replica,
@@ -402,7 +264,7 @@ impl Member {
         let shard = started.unwrap();
         let port = Port::new(shard.clone(), Env::system().clock, Faults::default());
         let twins = Twins::new(Arc::new(port), TwinsConfig::default());
-        machine.attach(twins.clone());
+        machine.machine.attach(twins.clone());
         let context = ShardContext {
             range: place.range,
             shard,
@@ -415,6 +277,11 @@ impl Member {
 }
 
 impl Member {
+    /// Flushes the state and purges the log.
+    pub(super) async fn flush(&self) {
+        self.host.flush().await.unwrap();
+    }
+
     /// Stops the replica; the node does not know yet that it has gone.
     pub(super) async fn stop_replica(&self) {
         self.host.stop_shard(SHARD).await.unwrap();

@@ -1,5 +1,6 @@
 //! Watches while replicas come and go and leaders change.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::support::*;
@@ -125,6 +126,37 @@ async fn watch_moves_with_the_replica() {
     versions.until(&mut stream, "pump", last).await;
     let streams = cluster.network.followed.lock().len();
     assert!(streams >= 3, "{streams} streams from other nodes");
+    drop(stream);
+    cluster.stop().await;
+}
+
+/// A snapshot that replaces the rows of a replica brings the feed along: nothing is missing.
+#[tokio::test(flavor = "multi_thread")]
+async fn watch_goes_on_behind_a_snapshot() {
+    let cluster = Cluster::start(3, 0).await;
+    let (leader, lagging) = (cluster.leader().await, cluster.follower().await);
+    update(cluster.shadows(&leader), "pump", r#"{"x":1}"#).await;
+    let mut stream = watch(cluster.shadows(&lagging), None);
+    let mut versions = Versions::default();
+    versions.until(&mut stream, "pump", 1).await;
+    cluster.network.cut(&lagging);
+    for nth in 0..100 {
+        let json = format!(r#"{{"x":{nth}}}"#);
+        update(cluster.shadows(&leader), "pump", &json).await;
+    }
+    for member in cluster.members.iter().filter(|m| m.name != lagging) {
+        member.flush().await;
+        member.flush().await;
+    }
+    cluster.network.heal(&lagging);
+    versions.until(&mut stream, "pump", 101).await;
+    let resets = cluster.member(&lagging).resets.load(Ordering::Relaxed);
+    assert!(resets > 0, "a snapshot was installed");
+    let bookmarks = versions.bookmarks;
+    while versions.bookmarks == bookmarks {
+        let message = next(&mut stream).await;
+        versions.take(message);
+    }
     drop(stream);
     cluster.stop().await;
 }

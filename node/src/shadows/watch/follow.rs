@@ -24,8 +24,12 @@ pub(super) struct Follow {
     /// The node that is followed has proven so much since the last bookmark.
     pub(super) proven: Option<Position>,
     /// Asks whether the shard has come as far as the position, when the replica here has not.
-    judge: Option<Errand<u64>>,
+    pub(super) judge: Option<Errand<u64>>,
 }
+
+/// A replica here takes over from another node when it is at most so many entries behind: it catches
+/// up while the watch waits.
+const BEHIND_MAX: u64 = 1024;
 
 /// Where the changes of a shard come from.
 pub(super) enum Origin {
@@ -62,7 +66,7 @@ impl Follow {
 
 impl Watch {
     /// Follows every shard from where it should be followed now, each from its position on: from
-    /// here when the replica here has come as far, else from another node.
+    /// here when the replica here has come about as far, else from another node.
     pub(super) fn settle(&mut self) {
         for nth in 0..self.follows.len() {
             let follow = &self.follows[nth];
@@ -71,7 +75,8 @@ impl Watch {
             let is_elsewhere = table.is_elsewhere(shard, &self.shadows.inner.node);
             let local = table.local(shard);
             let has_come = |here: &&ShardContext| {
-                here.shard.applied_index() >= position.index || !is_elsewhere
+                let reach = here.shard.applied_index().saturating_add(BEHIND_MAX);
+                reach >= position.index || !is_elsewhere
             };
             let origin = match (&follow.origin, local) {
                 (Origin::Here(feed), Some(here)) if here.is_same(feed.context()) => continue,

@@ -1,10 +1,11 @@
 //! Power cuts: what was not synced is gone, on one node or on all at the same moment.
 
 use std::fs;
+use std::io::{BufRead, BufReader, Write};
 use std::path::PathBuf;
-use std::thread;
+use std::process::{Command, Stdio};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 
 use super::Harm;
 use crate::chaos::cluster::Cluster;
@@ -12,10 +13,24 @@ use crate::chaos::cluster::Cluster;
 /// Written and never synced: it must be gone afterwards.
 const UNSYNCED: &str = "never synced";
 
-/// The power of some nodes is cut at once and comes back later.
-///
-/// First nobody hears of them any more; then the disks lose what was not synced, under running
-/// processes, whatever these are doing at that moment; then the processes end.
+/// Once a line is read: stops the processes and shuts down the file systems under them, all within a
+/// moment. A system call that is under way goes on, a sync too, but its process never hears of the
+/// result. In Python, because ioctls and signals from Rust would need unsafe code.
+const CUT: &str = "import fcntl, os, signal, struct, sys
+half = len(sys.argv) // 2
+disks = [os.open(path, os.O_RDONLY) for path in sys.argv[1:half + 1]]
+processes = [int(process) for process in sys.argv[half + 1:]]
+flags = struct.pack('I', 2)
+print('ready', flush=True)
+sys.stdin.readline()
+for process in processes:
+    os.kill(process, signal.SIGSTOP)
+for disk in disks:
+    fcntl.ioctl(disk, 0x8004587D, flags)
+";
+
+/// The power of some nodes is cut at once and comes back later. Nothing that a node has not yet said
+/// at the moment of the cut is ever said; then nobody hears of it at all, not even that it is gone.
 pub(super) struct Power {
     victims: Vec<usize>,
     /// What must be lost.
@@ -33,6 +48,31 @@ impl Power {
             lost: 0,
         }
     }
+
+    fn cut(&self, cluster: &mut Cluster) -> Result<()> {
+        let mut command = Command::new("python3");
+        command.args(["-c", CUT]);
+        for node in &self.victims {
+            command.arg(cluster.disk(*node)?.path());
+        }
+        for node in &self.victims {
+            command.arg(cluster.process(*node)?.id().to_string());
+        }
+        command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        let mut cutter = command.spawn().context("start python3")?;
+        let (go, ready) = (cutter.stdin.take(), cutter.stdout.take());
+        let ready = ready.context("stdout is piped")?;
+        BufReader::new(ready).read_line(&mut String::new())?;
+        // When it could not get ready, its end says why.
+        go.map(|mut go| writeln!(go));
+        let output = cutter.wait_with_output()?;
+        let error = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.success(), "cut the power: {error}");
+        Ok(())
+    }
 }
 
 impl Harm for Power {
@@ -42,24 +82,15 @@ impl Harm for Power {
             fs::write(&file, UNSYNCED).with_context(|| file.display().to_string())?;
             self.unsynced.push(file);
         }
+        self.cut(cluster)?;
         for node in &self.victims {
             cluster.network().silence(*node)?;
         }
-        let disks = self.victims.iter().map(|node| cluster.disk(*node));
-        let disks = disks.collect::<Result<Vec<_>>>()?;
-        thread::scope(|scope| {
-            let cuts: Vec<_> = disks
-                .iter()
-                .map(|disk| scope.spawn(|| disk.cut(|| ())))
-                .collect();
-            cuts.into_iter()
-                .try_for_each(|cut| cut.join().unwrap_or_else(|_| anyhow::bail!("cut panicked")))
-        })?;
-        self.cut = true;
+        let mut killed = true;
         for node in &self.victims {
-            // It may have ended by itself, for want of a disk.
-            cluster.kill(*node)?;
+            killed &= cluster.kill(*node)?;
         }
+        self.cut = killed;
         Ok(())
     }
 
@@ -76,9 +107,5 @@ impl Harm for Power {
 
     fn hit(&self) -> bool {
         self.cut && self.lost == self.victims.len()
-    }
-
-    fn may_end(&self) -> &[usize] {
-        &self.victims
     }
 }

@@ -77,10 +77,10 @@ fn concerns_name_what_is_wrong() {
     let text = concerns(&one_is_down()).join("\n");
     for part in [
         "node-3 does not answer: connection refused",
-        "not all replicas are up, and a quorum is, of shards 1",
+        "shards 1: a quorum is up, and not every replica",
         "shard 0 (the cluster's own state) has no leader",
         "shard 2 has no quorum: 0 of 3 voters are up",
-        "shard 2 has not reported since it was placed",
+        "shards 0, 1, 2: not reported since it was placed",
     ] {
         assert!(text.contains(part), "no `{part}` in\n{text}");
     }
