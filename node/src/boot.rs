@@ -10,7 +10,6 @@ use std::sync::Arc;
 use antumbra_raft::{Env, Host};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
-use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 use uuid::Uuid;
 

@@ -11,7 +11,7 @@
 #   ETCD=faster|both|3.5|3.4      the faster of the two versions in a trial, both, or one
 #   ETCD_MEMBERS=leader|all       which members the clients of etcd talk to
 #   THREADS=1                     threads of the clients
-#   CONNECTIONS=                  connections of the clients, else 1 for one client, 3 up to 64, 6 beyond
+#   CONNECTIONS=, ETCD_CONNECTIONS= connections of the clients, else one to each node they talk to
 #   PORT=27400                    first port; ours is followed by 280 more, etcd's are 500 further
 #   ANTUMBRA_BIN, COMPARE_BIN     binaries, else those in the cargo target directory
 #   BENCH_CACHE                   where etcd and the data of the servers are kept
@@ -129,7 +129,7 @@ cases() { # system, file, further arguments
   shift 2
   "$compare" cases --system "$system" --endpoints "$endpoints" --keys "$keys" --batch "$batch" \
     --etcd-members "$members" --threads "$threads" --out "$file" \
-    ${CONNECTIONS:+--connections "$CONNECTIONS"} "$@" || broken=1
+    "$@" || broken=1
 }
 
 busy=$(cut -d' ' -f1 /proc/loadavg)
@@ -150,7 +150,7 @@ if [ "$choice" = faster ] && [ ${#versions[@]} -gt 1 ]; then
     for version in "${versions[@]}"; do
       start_etcd "${binaries[$version]}"
       cases etcd "$trial" --round "$round" --clients 64,512 --operations put,txn,read \
-        --warm-up 1 --seconds 3
+        --warm-up 1 --seconds 3 ${ETCD_CONNECTIONS:+--connections "$ETCD_CONNECTIONS"}
       stop
     done
   done
@@ -162,12 +162,14 @@ for round in $(seq "$runs"); do
   shapes=(--round "$round" --clients "$clients" --seconds "$seconds" --warm-up "$warm_up")
   if [[ ,$systems, == *,antumbra,* ]]; then
     start_antumbra
-    cases antumbra "$records" "${shapes[@]}" ${operations:+--operations "$operations"}
+    cases antumbra "$records" "${shapes[@]}" ${operations:+--operations "$operations"} \
+      ${CONNECTIONS:+--connections "$CONNECTIONS"}
     stop
   fi
   for version in "${versions[@]}"; do
     start_etcd "${binaries[$version]}"
-    cases etcd "$records" "${shapes[@]}" ${etcd_operations:+--operations "$etcd_operations"}
+    cases etcd "$records" "${shapes[@]}" ${etcd_operations:+--operations "$etcd_operations"} \
+      ${ETCD_CONNECTIONS:+--connections "$ETCD_CONNECTIONS"}
     stop
   done
 done

@@ -15,16 +15,7 @@ const PREFIX: &str = "ANTUMBRA_";
 const TEST_PREFIX: &str = "ANTUMBRA_TEST_";
 const NO_FSYNC: &str = "ANTUMBRA_TEST_NO_FSYNC";
 const LOSE_PROPOSAL: &str = "ANTUMBRA_TEST_LOSE_PROPOSAL";
-const STALE_READS: &str = "ANTUMBRA_TEST_STALE_READS";
-const UNSYNCED_VOTES: &str = "ANTUMBRA_TEST_UNSYNCED_VOTES";
-const EARLY_ACKNOWLEDGEMENT: &str = "ANTUMBRA_TEST_EARLY_ACKNOWLEDGEMENT";
-const TEST_SWITCHES: &[&str] = &[
-    NO_FSYNC,
-    LOSE_PROPOSAL,
-    STALE_READS,
-    UNSYNCED_VOTES,
-    EARLY_ACKNOWLEDGEMENT,
-];
+const TEST_SWITCHES: &[&str] = &[NO_FSYNC, LOSE_PROPOSAL];
 
 /// Faults that tests inject into a whole process. With all of them off, the default, the program
 /// behaves as if they did not exist.
@@ -36,15 +27,6 @@ pub struct TestSwitches {
     /// `ANTUMBRA_TEST_LOSE_PROPOSAL=N`: the result of every Nth proposal of a shard is lost after
     /// it was proposed, so its callers are told that the outcome is unknown.
     pub lose_proposal: Option<u64>,
-    /// `ANTUMBRA_TEST_STALE_READS=1`: reads take no barrier. Proves that the consistency checks
-    /// can see a stale read.
-    pub stale_reads: bool,
-    /// `ANTUMBRA_TEST_UNSYNCED_VOTES=1`: a vote is answered before it is on the disk, and is
-    /// forgotten by a crash.
-    pub unsynced_votes: bool,
-    /// `ANTUMBRA_TEST_EARLY_ACKNOWLEDGEMENT=1`: entries are reported durable before they are
-    /// written.
-    pub early_acknowledgement: bool,
 }
 
 impl TestSwitches {
@@ -57,13 +39,6 @@ impl TestSwitches {
         if let Some(every) = self.lose_proposal {
             active.push(format!("{LOSE_PROPOSAL}={every}"));
         }
-        let flags = [
-            (STALE_READS, self.stale_reads),
-            (UNSYNCED_VOTES, self.unsynced_votes),
-            (EARLY_ACKNOWLEDGEMENT, self.early_acknowledgement),
-        ];
-        let on = flags.iter().filter(|(_, on)| *on);
-        active.extend(on.map(|(name, _)| format!("{name}=1")));
         active
     }
 }
@@ -159,14 +134,9 @@ impl Environment {
             let read = match name.as_str() {
                 NO_FSYNC => read_flag(value).map(|on| switches.no_fsync = on),
                 LOSE_PROPOSAL => read_count(value).map(|every| switches.lose_proposal = every),
-                STALE_READS => read_flag(value).map(|on| switches.stale_reads = on),
-                UNSYNCED_VOTES => read_flag(value).map(|on| switches.unsynced_votes = on),
-                EARLY_ACKNOWLEDGEMENT => {
-                    read_flag(value).map(|on| switches.early_acknowledgement = on)
-                }
                 other if other.starts_with(TEST_PREFIX) => Err(format!(
                     "not a test switch; there are {}",
-                    TEST_SWITCHES.join(", ")
+                    TEST_SWITCHES.join(" and ")
                 )),
                 _ => Ok(()),
             };

@@ -127,7 +127,10 @@ fn statuses_carry_their_details() {
                 | Error::TooDeep { .. }
         );
         assert_eq!(details.bad_request().is_some(), is_field, "{error}");
-        let retry = matches!(error, Error::Overloaded | Error::Unavailable(_));
+        let retry = matches!(
+            error,
+            Error::Overloaded | Error::Unavailable(_) | Error::Refused(_)
+        );
         assert_eq!(details.retry_info().is_some(), retry, "{error}");
     }
     let conflict = Status::from(Error::VersionConflict { current: 7 });

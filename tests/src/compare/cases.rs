@@ -46,7 +46,7 @@ pub(crate) struct Cases {
     pub(crate) batch: u64,
     /// More clients than this do not read in batches.
     pub(crate) batch_clients_max: u64,
-    /// Connections of the clients together; by their number when absent.
+    /// Connections of the clients together; one to each node when absent.
     pub(crate) connections: Option<usize>,
     pub(crate) warm_up: Duration,
     pub(crate) length: Duration,
@@ -134,7 +134,7 @@ impl Cases {
 
     /// Writes all keys once.
     async fn fill(&self, target: &Target) -> Result<()> {
-        let channels = load::connect(&target.endpoints, load::connections(FILL_IN_FLIGHT)).await?;
+        let channels = load::connect(&target.endpoints, target.endpoints.len()).await?;
         let written = futures_stream::iter(0..self.keys).map(|n| {
             let channel = channels[n as usize % channels.len()].clone();
             async move {
@@ -150,7 +150,7 @@ impl Cases {
 
     async fn one(&self, target: &Target, operation: Operation, clients: u64) -> Result<Record> {
         let servers = process::servers(&self.endpoints)?;
-        let usual = || load::connections(clients as usize);
+        let usual = || load::connections(clients as usize, target.endpoints.len());
         let connections = self.connections.unwrap_or_else(usual);
         let channels = load::connect(&target.endpoints, connections).await?;
         let tally = Arc::new(Tally::start(self.warm_up, self.length)?);

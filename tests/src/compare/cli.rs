@@ -60,7 +60,7 @@ struct CasesArgs {
     /// More clients than this do not read in batches: too many reads would be in flight
     #[arg(long, value_name = "CLIENTS", default_value_t = 64)]
     batch_clients_max: u64,
-    /// Connections of the clients together [default: 1 for one client, 3 up to 64, else 6]
+    /// Connections of the clients together [default: one to each node they talk to]
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
     connections: Option<u16>,
     /// Seconds before measuring

@@ -55,13 +55,10 @@ pub(crate) async fn finish(mut clients: JoinSet<()>, tally: &Tally) -> Result<()
     }
 }
 
-/// How many connections `clients` use together: the same for both systems.
-pub(crate) fn connections(clients: usize) -> usize {
-    match clients {
-        0..=1 => 1,
-        2..=64 => 3,
-        _ => 6,
-    }
+/// How many connections clients use together: one to each node they talk to. More of them cost
+/// both systems processor time and gain nothing.
+pub(crate) fn connections(clients: usize, nodes: usize) -> usize {
+    clients.min(nodes)
 }
 
 /// Opens `count` connections, in turn to each endpoint.
