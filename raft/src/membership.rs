@@ -18,6 +18,9 @@ use crate::role::Role;
 use crate::shard::Shard;
 use crate::types::{Node, TypeConfig};
 
+/// One step of a change, and whether voters that leave stay as learners.
+type Change = (ChangeMembers<u64, Node>, bool);
+
 /// Pause before a change is tried again that another one stands in the way of.
 const RETRY: Duration = Duration::from_millis(20);
 
@@ -208,10 +211,7 @@ impl Shard {
     }
 
     /// The next step towards a set of voters; `None` once a committed membership has exactly them.
-    fn next_change(
-        &self,
-        wanted: &BTreeSet<u64>,
-    ) -> Result<Option<(ChangeMembers<u64, Node>, bool)>, MembershipError> {
+    fn next_change(&self, wanted: &BTreeSet<u64>) -> Result<Option<Change>, MembershipError> {
         let server = self.inner.raft.server_metrics();
         let now = server.borrow_watched();
         let effective = now.membership_config.membership();

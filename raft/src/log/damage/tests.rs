@@ -239,7 +239,7 @@ impl Ending {
                 || at - self.begins < 40
                 || end - at < 40
                 || !(10..BLOCK_BYTES - 10).contains(&in_block)
-                || at % 397 == 0
+                || at.is_multiple_of(397)
         };
         (self.begins..end).filter(near).collect()
     }
