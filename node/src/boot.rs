@@ -235,21 +235,12 @@ async fn serve(
     exporter: Option<Exporter>,
     running: &mut Running,
 ) -> Result<Shadows, Error> {
-    // 4. The node belongs to a cluster, or founds one with the others.
+    // 4. The doors open, and answer UNAVAILABLE until the shards are known; probes are answered.
     let office = Arc::clone(&running.office);
-    let (peer, stop) = (listeners.peer, running.stop_peers.clone());
-    let desk = Arc::new(Desk(Arc::clone(&office)));
-    running.peers.spawn(peer::serve(peer, me, tls, desk, stop));
-    let plan = settings::plan(config, office.info());
-    let beginning = bootstrap::run(&plan, &office).await?;
-    let cluster_id = office.cluster_id().ok_or(Error::Panicked)?;
-
-    // 5. The doors open, and answer UNAVAILABLE until the shards are known.
     let shadows = Shadows::new(Wiring {
         node: office.info().name.clone(),
         clock: Arc::clone(&env.clock),
         peers: settings::peers(Arc::downgrade(&running.host), transport),
-        cluster: settings::cluster_mark(cluster_id),
         config: ShadowsConfig {
             watch_events_max: config.api.watch_events_max as usize,
             ..ShadowsConfig::default()
@@ -266,6 +257,15 @@ async fn serve(
         http: listeners.http,
     };
     open_doors(config, env, &shadows, doors, exporter, running)?;
+
+    // 5. The node belongs to a cluster, or founds one with the others.
+    let (peer, stop) = (listeners.peer, running.stop_peers.clone());
+    let desk = Arc::new(Desk(Arc::clone(&office)));
+    running.peers.spawn(peer::serve(peer, me, tls, desk, stop));
+    let plan = settings::plan(config, office.info());
+    let beginning = bootstrap::run(&plan, &office).await?;
+    let cluster_id = office.cluster_id().ok_or(Error::Panicked)?;
+    shadows.belong_to(settings::cluster_mark(cluster_id));
 
     // 6. Its replicas run, and know what they must know before they may serve.
     let mut agent = Agent::new(

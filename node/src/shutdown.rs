@@ -19,6 +19,8 @@ use crate::cluster::office::Office;
 use crate::health::{Health, Phase};
 use crate::identity::DataDirectory;
 
+/// Kept for what comes after the doors.
+const STEPS_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long the handing over of leads may take.
 const HAND_OVER_TIMEOUT: Duration = Duration::from_secs(4);
 
@@ -84,8 +86,15 @@ impl Running {
         self.stop_watches.cancel();
         self.stop_doors.cancel();
         self.doors.close();
-        if timeout_at(deadline, self.doors.wait()).await.is_err() {
+        // Whoever does not finish must not take the time of the steps that follow.
+        let doors_deadline = deadline - STEPS_TIMEOUT.min(self.timeout / 2);
+        if timeout_at(doors_deadline, self.doors.wait()).await.is_err() {
             warn!("requests were still in flight");
+        }
+        // 6. What came to be led here meanwhile goes too.
+        if let Some(manager) = &self.manager {
+            let soon = deadline.min(Instant::now() + STEPS_TIMEOUT);
+            manager.order(Order::HandOver, soon).await;
         }
 
         // 6. Nobody trims or leads any more, and the twins are gone.
@@ -93,7 +102,7 @@ impl Running {
             manager.order(Order::Stop, deadline).await;
             let _ = timeout_at(deadline, manager.task).await;
         }
-        // 4. Other nodes are not answered any more.
+        // 5. Other nodes are not answered any more.
         self.office.close();
         self.stop_peers.cancel();
         self.peers.close();

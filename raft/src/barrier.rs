@@ -19,6 +19,8 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use openraft::async_runtime::watch::WatchReceiver;
 use openraft::errors::{LinearizableReadError, RaftError};
+use openraft::metrics::RaftServerMetrics;
+use openraft::type_config::alias::WatchReceiverOf;
 use openraft::{ReadPolicy, ServerState};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep_until};
@@ -27,7 +29,7 @@ use crate::ids::ReplicaId;
 use crate::net::{Body, CallError, Lane, Links, Refusal, Route};
 use crate::replica::ShardRaft;
 use crate::state::Progress;
-use crate::types::Node;
+use crate::types::{Node, TypeConfig};
 
 /// Readers that wait for a round; more are told to come back later.
 pub(crate) const WAITERS_MAX: usize = 16 * 1024;
@@ -280,6 +282,22 @@ enum Found {
     Followed(Result<u64, BarrierError>),
 }
 
+/// Resolves when somebody else leads.
+async fn replaced(
+    mut server: WatchReceiverOf<TypeConfig, RaftServerMetrics<TypeConfig>>,
+    leader: ReplicaId,
+) {
+    loop {
+        let now = server.borrow_watched().current_leader;
+        if now.is_some_and(|now| now != leader.0) {
+            return;
+        }
+        if server.changed().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
 impl Asker {
     fn leads(&self) -> bool {
         self.raft.server_metrics().borrow_watched().state == ServerState::Leader
@@ -304,7 +322,15 @@ impl Asker {
                     found => return Found::Led(found),
                 },
                 Some((leader, node)) if leader != self.progress.replica => {
-                    match self.ask_leader(leader, &node).await {
+                    let asking = self.ask_leader(leader, &node);
+                    // One that has gone silent is not waited for once another one leads.
+                    let replaced = replaced(self.raft.server_metrics(), leader);
+                    let answer = tokio::select! {
+                        biased;
+                        answer = asking => answer,
+                        () = replaced => continue,
+                    };
+                    match answer {
                         Ok(index) => return Found::Followed(Ok(index)),
                         Err(BarrierError::Overloaded) => {
                             return Found::Followed(Err(BarrierError::Overloaded));

@@ -15,6 +15,17 @@ pub enum SyncMode {
     NoSyncForTests,
 }
 
+/// Defects of our own that a test switches on, to prove that it would notice them. None by default.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Defects {
+    /// Entries are reported durable, and written and synced only later.
+    pub early_acknowledgement: bool,
+    /// A vote is given as if it were durable, and a crash forgets it.
+    pub votes_not_synced: bool,
+    /// Reads do not ask whether this replica is up to date.
+    pub stale_reads: bool,
+}
+
 /// Settings of the engine on one node. Sizes are in bytes.
 #[derive(Debug, Clone)]
 pub struct HostConfig {
@@ -53,6 +64,8 @@ pub struct HostConfig {
     pub snapshot_bytes_per_second: u64,
     /// Whether the log is synced.
     pub sync: SyncMode,
+    /// What is broken on purpose.
+    pub defects: Defects,
 }
 
 impl HostConfig {
@@ -76,6 +89,7 @@ impl HostConfig {
             election_max: Duration::from_millis(800),
             snapshot_bytes_per_second: 64 << 20,
             sync: SyncMode::Fsync,
+            defects: Defects::default(),
         }
     }
 
@@ -99,10 +113,11 @@ impl HostConfig {
                 "must not be zero",
             ));
         }
-        if self.snapshot_bytes_per_second < 1 << 10 {
+        // A slower chunk would take longer than the other side waits for it.
+        if self.snapshot_bytes_per_second < 256 << 10 {
             return Err(invalid(
                 "snapshot_bytes_per_second",
-                "must be at least 1 KiB",
+                "must be at least 256 KiB",
             ));
         }
         if self.log_buffer_bytes < 1 << 20 {
@@ -128,6 +143,7 @@ mod tests {
         let config = HostConfig::new("/nowhere", [0; 16]);
         assert!(config.validate().is_ok());
         assert_eq!(config.sync, SyncMode::Fsync);
+        assert_eq!(config.defects, Defects::default());
         assert!(!config.create);
     }
 

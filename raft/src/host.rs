@@ -23,7 +23,7 @@ use crate::machine::{ErasedMachine, Machine};
 use crate::net::{Duplex, ForwardError, ForwardHandler, Lane, Links, Peers, Server, Transport};
 use crate::replica::{ShardRaft, ShardSpec, raft_config};
 use crate::role::{Role, RoleKeeper};
-use crate::shard::{Inner, PROPOSALS_MAX, Shard};
+use crate::shard::{Inner, PROPOSAL_BYTES_MAX, PROPOSALS_MAX, Shard};
 use crate::shards::Shards;
 use crate::state::{Key, Position, PositionRow, Progress, ShardState};
 use crate::stores::{FlushService, Stores};
@@ -142,18 +142,22 @@ impl Host {
         self.inner.flusher.remove(shard);
         let released = running.inner.running.clone();
         drop(running);
-        let waiting = tokio::time::timeout(RELEASE_TIMEOUT, released.wait());
-        if waiting.await.is_err() {
-            // Nobody else may touch what its tasks still hold.
-            return Err(Error::Timeout {
+        // Nobody else may touch what its tasks still hold, however long that takes.
+        let inner = Arc::clone(&self.inner);
+        let releasing = self.tasks.spawn(async move {
+            released.wait().await;
+            // The next replica takes what it finds in the log for durable.
+            let settled = inner.log.shard(shard).await?.settle().await;
+            settled.map_err(|first| Error::Failed { first })?;
+            inner.shards.release(shard);
+            Ok(())
+        });
+        match tokio::time::timeout(RELEASE_TIMEOUT, releasing).await {
+            Ok(done) => done.unwrap_or(Err(Error::Stopped)),
+            Err(_) => Err(Error::Timeout {
                 action: "stop a replica",
-            });
+            }),
         }
-        // The next replica takes what it finds in the log for durable.
-        let settled = self.inner.log.shard(shard).await?.settle().await;
-        settled.map_err(|first| Error::Failed { first })?;
-        self.inner.shards.release(shard);
-        Ok(())
     }
 
     /// Serves a connection that another node opened for `lane` until it ends. Who may open one is
@@ -396,7 +400,11 @@ impl Host {
                 progress,
                 role: watched,
                 barrier,
+                defects: self.config.defects,
                 proposals: Arc::new(Semaphore::new(PROPOSALS_MAX)),
+                proposal_bytes: Arc::new(Semaphore::new(PROPOSAL_BYTES_MAX)),
+                patience: self.config.election_min,
+                failure: self.inner.failure.clone(),
                 changing: tokio::sync::Mutex::new(()),
                 running,
             }),

@@ -43,7 +43,7 @@ mod stores;
 pub mod types;
 
 pub use barrier::BarrierError;
-pub use config::{HostConfig, SyncMode};
+pub use config::{Defects, HostConfig, SyncMode};
 pub use env::{Clock, Env, Random};
 pub use error::Error;
 pub use host::Host;

@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use openraft::Instant as _;
 use openraft::async_runtime::watch::WatchReceiver;
 use openraft::errors::{ChangeMembershipError, ClientWriteError, RaftError};
 use openraft::{ChangeMembers, ServerState};
@@ -63,6 +64,9 @@ pub enum MembershipError {
     /// Somebody who is not a member is to vote or lead, or nobody is to vote. Nothing was changed.
     #[error("a replica that is not a member is to vote or to lead, or nobody is to vote")]
     NotMember,
+    /// The replica that is to lead has not answered lately. Nothing was changed.
+    #[error("the replica that is to lead does not answer")]
+    Unreachable,
     /// It is not finished; it may yet be, or half of it.
     #[error("the change was not finished in time")]
     Timeout,
@@ -136,6 +140,9 @@ impl Shard {
         if to == self.replica() {
             return Ok(());
         }
+        if !self.is_heard(to) {
+            return Err(MembershipError::Unreachable);
+        }
         info!(shard = %self.id(), %to, "hand the leadership over");
         let asked = self.inner.raft.trigger().transfer_leader(to.0).await;
         asked.map_err(|_| MembershipError::Stopped)?;
@@ -148,6 +155,19 @@ impl Shard {
             }
         }
         Ok(())
+    }
+
+    /// Whether a follower has answered this leader lately. openraft gives the lead to anybody, and takes no
+    /// more writes until somebody has it.
+    fn is_heard(&self, replica: ReplicaId) -> bool {
+        let metrics = self.inner.raft.metrics();
+        let now = metrics.borrow_watched();
+        let heard = now
+            .heartbeat
+            .as_ref()
+            .and_then(|heard| heard.get(&replica.0));
+        let heard = heard.copied().flatten();
+        heard.is_some_and(|at| at.elapsed() <= self.inner.patience)
     }
 
     /// Adds a replica that does not vote, unless it is a member, and waits until it has everything that

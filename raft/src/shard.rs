@@ -12,20 +12,28 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
 use tokio_util::task::TaskTracker;
 
 use crate::barrier::{Barrier, BarrierError};
+use crate::config::Defects;
 use crate::error::Error;
+use crate::failure::Failure;
 use crate::ids::{HashRange, ReplicaId, ShardId};
 use crate::replica::ShardRaft;
 use crate::role::Role;
 use crate::state::{
-    PinnedView, Position, Progress, SnapshotData, StateChecksum, StateStore, View, stage,
+    Key, PinnedView, Position, Progress, SnapshotData, StateChecksum, StateStore, View, stage,
 };
-use crate::types::{Command, SnapshotMeta, TypeConfig, Vote};
+use crate::types::{Command, LogId, SnapshotMeta, TypeConfig, Vote};
 
 /// No command is longer: it must fit into one message to the followers, beside what goes with it.
 pub const COMMAND_BYTES_MAX: usize = 4 << 20;
 
 /// Proposals of one shard that wait for their outcome; more are told to come back later.
 pub(crate) const PROPOSALS_MAX: usize = 16 * 1024;
+
+/// Bytes of those proposals; more are told to come back later.
+pub(crate) const PROPOSAL_BYTES_MAX: usize = 64 << 20;
+
+/// Pause before a replica that starts asks again whether it is up to date.
+const RECOVERY_RETRY: Duration = Duration::from_millis(20);
 
 /// One replica on this node. Cloning is cheap; the replica lives until the host shuts down.
 #[derive(Clone)]
@@ -39,7 +47,12 @@ pub(crate) struct Inner {
     pub(crate) progress: Arc<Progress>,
     pub(crate) role: watch::Receiver<Role>,
     pub(crate) barrier: Barrier,
+    pub(crate) defects: Defects,
     pub(crate) proposals: Arc<Semaphore>,
+    pub(crate) proposal_bytes: Arc<Semaphore>,
+    /// A follower that was not heard for longer does not get the lead.
+    pub(crate) patience: Duration,
+    pub(crate) failure: Failure,
     /// Membership changes come one after another.
     pub(crate) changing: tokio::sync::Mutex<()>,
     /// Everything that runs for this replica and holds the stores.
@@ -115,11 +128,14 @@ impl Shard {
         if command.len() > COMMAND_BYTES_MAX {
             return Err(ProposeError::Overloaded);
         }
-        let permit = Arc::clone(&inner.proposals)
-            .try_acquire_owned()
-            .map_err(|_| ProposeError::Overloaded)?;
+        let overloaded = |_| ProposeError::Overloaded;
+        let permit = Arc::clone(&inner.proposals).try_acquire_owned();
+        let permit = permit.map_err(overloaded)?;
+        let bytes = u32::try_from(command.len()).unwrap_or(u32::MAX);
+        let weight = Arc::clone(&inner.proposal_bytes).try_acquire_many_owned(bytes);
+        let permits = [permit, weight.map_err(overloaded)?];
         let (responder, reply) = ProgressResponder::complete_only();
-        let mut flight = InFlight(Some((reply, permit)));
+        let mut flight = InFlight(Some((reply, permits)));
         inner
             .raft
             .write(Command(command))
@@ -147,6 +163,9 @@ impl Shard {
     /// the applied index: on the leader by asking its quorum, on others by asking the leader. Concurrent
     /// calls share one round trip. Ends by itself within seconds. May be dropped midway.
     pub async fn barrier(&self) -> Result<u64, BarrierError> {
+        if self.inner.defects.stale_reads {
+            return Ok(self.applied_index());
+        }
         self.inner.barrier.wait().await
     }
 
@@ -174,21 +193,37 @@ impl Shard {
         self.inner.progress.flushed().index()
     }
 
-    /// Waits until the part of the log that was on disk at the start is known to be committed and is
-    /// applied. Before that even a local read could be older than what was once served here.
+    /// Waits until everything that any client was told before this call is applied here, the part of the
+    /// log that was on disk at the start above all. Before that even a local read could be older than what
+    /// was once served here. A read index that is taken once, and not openraft's `wait_for_recovery`: that
+    /// runs after the end of the log, which under steady writes moves on for ever. May be dropped midway.
     pub async fn recovered(&self, timeout: Duration) -> Result<(), Error> {
-        let recovery = self.inner.raft.wait_for_recovery(Some(timeout)).await;
-        recovery.map(|_| ()).map_err(|error| match error {
-            openraft::metrics::WaitError::Timeout(..) => Error::Timeout {
-                action: "replay the log",
-            },
-            openraft::metrics::WaitError::ShuttingDown => Error::Stopped,
-        })
+        let asking = async {
+            loop {
+                match self.inner.barrier.wait().await {
+                    Ok(_) => return Ok(()),
+                    Err(BarrierError::Stopped) => return Err(Error::Stopped),
+                    Err(_) => tokio::time::sleep(RECOVERY_RETRY).await,
+                }
+            }
+        };
+        let late = Error::Timeout {
+            action: "replay the log",
+        };
+        tokio::time::timeout(timeout, asking)
+            .await
+            .unwrap_or(Err(late))
     }
 
     /// The current state.
     pub fn view(&self) -> View {
         View::new(Arc::clone(&self.inner.store))
+    }
+
+    /// The value of one ranged row, through the cache, and the index of the last entry that is in exactly
+    /// the state that it is of.
+    pub fn read(&self, key: &Key) -> Result<(u64, Option<Bytes>), Error> {
+        self.inner.progress.read(&self.inner.store, key)
     }
 
     /// The state frozen now, and the index of the last entry that is in it.
@@ -237,6 +272,17 @@ impl Shard {
         &self.inner.raft
     }
 
+    /// The leader counts an entry as durable here that is not in the log: what was synced is gone, and with
+    /// it what this replica's vote is worth. The node stops.
+    pub(crate) fn entries_lost(&self, counted: &LogId) {
+        let what = format!(
+            "the leader of shard {} has been told that entry {} is durable here, and it is not there",
+            self.id(),
+            counted.index
+        );
+        self.inner.failure.note(&Arc::new(Error::log_damaged(what)));
+    }
+
     fn lost(&self) -> ProposeError {
         if self.inner.progress.stopped().is_cancelled() {
             ProposeError::Stopped
@@ -248,17 +294,17 @@ impl Shard {
 
 type Reply = oneshot::Receiver<ClientWriteResult<TypeConfig>>;
 
-/// Keeps the permit of a proposal whose caller has gone until openraft is done with it.
-struct InFlight(Option<(Reply, OwnedSemaphorePermit)>);
+/// Keeps the permits of a proposal whose caller has gone until openraft is done with it.
+struct InFlight(Option<(Reply, [OwnedSemaphorePermit; 2])>);
 
 impl Drop for InFlight {
     fn drop(&mut self) {
-        if let (Some((reply, permit)), Ok(runtime)) =
+        if let (Some((reply, permits)), Ok(runtime)) =
             (self.0.take(), tokio::runtime::Handle::try_current())
         {
             runtime.spawn(async move {
                 let _ = reply.await;
-                drop(permit);
+                drop(permits);
             });
         }
     }

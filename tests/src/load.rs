@@ -176,7 +176,7 @@ async fn settle(shared: &Shared, client: &Client, update: v1::UpdateShadowReques
     loop {
         let begun = power.changes.load(Ordering::SeqCst);
         let reply = client.send(update.clone()).await;
-        let had_power = begun % 2 == 0 && power.changes.load(Ordering::SeqCst) == begun;
+        let had_power = begun.is_multiple_of(2) && power.changes.load(Ordering::SeqCst) == begun;
         match reply {
             Ok(accepted) if had_power => {
                 // The answer to a repeated update carries the time of the first one.

@@ -1,12 +1,16 @@
 //! `StreamUpdates`: pipelined updates for bulk writers.
 //!
 //! Updates of one device are carried out one after the other, in the order they came; while one is
-//! in flight or its outcome is not known yet, the later ones wait. Devices do not wait for each
-//! other. At most `stream_updates_max` updates are held; then nothing more is read, so that the
+//! in flight or its outcome is not known yet, the later ones wait; when it is never known, those that
+//! wait are refused, because the first might yet be carried out after them. Devices do not wait for
+//! each other. When the node stops nothing more is read, what is held is answered, and the stream
+//! ends. At most `stream_updates_max` updates are held; then nothing more is read, so that the
 //! sender is slowed down by flow control and not by errors. A reader that takes no replies stops
 //! everything.
 
 use std::collections::{HashMap, VecDeque};
+use std::future::Future;
+use std::pin::pin;
 
 use antumbra_proto::v1;
 use antumbra_shadow::{DeviceKey, Update};
@@ -21,9 +25,12 @@ use tonic::{Status, Streaming};
 use super::deadline::{Deadline, library_error};
 use super::{Door, convert, single};
 use crate::error::Error;
+use crate::health::{Health, Phase};
 
 /// Replies that wait for the reader.
 const REPLIES_MAX: usize = 64;
+/// Why an update is refused that waited behind one of unknown outcome.
+const BEHIND_UNKNOWN: &str = "the outcome of an earlier update of the device is unknown";
 
 type Reply = Result<v1::StreamUpdatesResponse, Status>;
 
@@ -42,9 +49,10 @@ pub(super) fn updates(
         waiting: HashMap::new(),
         held: 0,
     };
+    let stopping = stopping(door.health.clone());
     let end = deadline.asked.then_some(deadline.at);
     tokio::spawn(async move {
-        let work = pipeline.run(incoming);
+        let work = pipeline.run(incoming, stopping);
         let late = async {
             match end {
                 Some(at) => tokio::time::sleep_until(at).await,
@@ -64,6 +72,14 @@ pub(super) fn updates(
     ReceiverStream::new(receiver)
 }
 
+/// Resolves when the node begins to stop.
+async fn stopping(health: Health) {
+    let stopped = |phase: &Phase| *phase >= Phase::Stopping;
+    if health.watch().wait_for(stopped).await.is_err() {
+        std::future::pending().await
+    }
+}
+
 /// An update that was read.
 struct Job {
     sequence: u64,
@@ -74,6 +90,8 @@ struct Job {
 struct Done {
     device: DeviceKey,
     reply: v1::StreamUpdatesResponse,
+    /// It may yet be carried out.
+    is_open: bool,
 }
 
 struct Pipeline {
@@ -91,12 +109,15 @@ impl Pipeline {
     async fn run(
         mut self,
         mut incoming: Streaming<v1::StreamUpdatesRequest>,
+        stopping: impl Future<Output = ()>,
     ) -> Result<(), Status> {
-        let mut open = true;
+        let mut stopping = pin!(stopping);
+        let (mut open, mut stopped) = (true, false);
         while open || self.held > 0 {
             let readable = open && self.held < self.door.stream_updates_max;
             tokio::select! {
                 biased;
+                () = stopping.as_mut(), if !stopped => (open, stopped) = (false, true),
                 Some(done) = self.running.next(), if self.held > 0 => self.finish(done).await?,
                 message = incoming.message(), if readable => match message {
                     Ok(Some(request)) => self.take(request).await?,
@@ -107,7 +128,10 @@ impl Pipeline {
                 },
             }
         }
-        Ok(())
+        match stopped {
+            true => Err(Status::from(Error::Unavailable("the node is stopping"))),
+            false => Ok(()),
+        }
     }
 
     async fn take(&mut self, request: v1::StreamUpdatesRequest) -> Result<(), Status> {
@@ -141,6 +165,9 @@ impl Pipeline {
 
     async fn finish(&mut self, done: Done) -> Result<(), Status> {
         self.held -= 1;
+        if done.is_open {
+            return self.refuse_later(done).await;
+        }
         match self
             .waiting
             .get_mut(&done.device)
@@ -154,6 +181,18 @@ impl Pipeline {
         self.reply(done.reply).await
     }
 
+    /// Refuses what waited behind an update whose outcome nobody knows.
+    async fn refuse_later(&mut self, done: Done) -> Result<(), Status> {
+        let later = self.waiting.remove(&done.device).unwrap_or_default();
+        self.reply(done.reply).await?;
+        for job in later {
+            self.held -= 1;
+            let refused = Err(Error::Unavailable(BEHIND_UNKNOWN));
+            self.reply(answer(job.sequence, refused)).await?;
+        }
+        Ok(())
+    }
+
     fn start(&mut self, job: Job) {
         let door = self.door.clone();
         self.running.push(Box::pin(async move {
@@ -165,9 +204,11 @@ impl Pipeline {
             let device = change.device.clone();
             let applied = timeout_at(deadline, single::apply(&door, change, deadline)).await;
             let result = applied.unwrap_or(Err(Error::Deadline));
+            let is_open = matches!(result, Err(Error::OutcomeUnknown | Error::Deadline));
             Done {
                 device,
                 reply: answer(sequence, result),
+                is_open,
             }
         }));
     }

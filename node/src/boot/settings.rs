@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use antumbra_raft::{ForwardError, Host, HostConfig, SyncMode};
+use antumbra_raft::{Defects, ForwardError, Host, HostConfig, SyncMode};
 use antumbra_shadow::{Limits, TwinsConfig};
 use bytes::Bytes;
 use futures::future::BoxFuture;
@@ -157,6 +157,11 @@ pub(super) fn host_config(config: &Config, identity: &Identity) -> HostConfig {
     host.sync = match config.test_switches.no_fsync {
         true => SyncMode::NoSyncForTests,
         false => SyncMode::Fsync,
+    };
+    host.defects = Defects {
+        early_acknowledgement: config.test_switches.early_acknowledgement,
+        votes_not_synced: config.test_switches.votes_not_synced,
+        stale_reads: config.test_switches.stale_reads,
     };
     host
 }

@@ -28,12 +28,15 @@ use super::keeper::{Keeper, hand_over};
 use super::machine::MetaMachine;
 use super::office::{Office, PROPOSE_TIMEOUT};
 use super::state::{
-    ClusterState, Founding, META_SHARD, MetaCommand, NodeId, ShardPhase, ShardRecord,
+    ClusterState, Founding, META_SHARD, MetaCommand, MetaReply, NodeId, ShardPhase, ShardRecord,
 };
 
 /// How often a node without a replica of the meta shard asks for the state, and others look whether
 /// they are known under their present address.
 const POLL_INTERVAL: Duration = Duration::from_millis(500);
+/// A node with a replica asks others every so many times: its replica may have left the group
+/// without hearing of it.
+const POLLS_PER_QUESTION: u32 = 10;
 const POLL_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Changes and bytes of them that wait in memory for the watchers of one shard.
@@ -63,6 +66,8 @@ struct Running {
     shard: Shard,
     data: Option<Data>,
     stop: CancellationToken,
+    /// Ends, before everything else, what may propose or give the lead away.
+    stop_keeping: CancellationToken,
     /// It has applied what its log held at the start, and knows who leads.
     ready: Arc<AtomicBool>,
 }
@@ -152,8 +157,9 @@ impl Agent {
     /// Gives all leads to other nodes, within `deadline`.
     pub(crate) async fn hand_over(&self, deadline: Instant) {
         for running in self.replicas.values() {
-            // Else a keeper could take the lead back.
-            running.stop.cancel();
+            // Else a keeper could take the lead back. The twins go on following the role: what comes
+            // back here before the end is served.
+            running.stop_keeping.cancel();
         }
         let led = self.replicas.values().filter(|running| {
             let role = *running.shard.role().borrow();
@@ -265,7 +271,9 @@ impl Agent {
             let Some(record) = record.filter(|_| !self.replicas.contains_key(shard)) else {
                 continue;
             };
-            let create = record.phase == ShardPhase::Creating && record.preferred == me;
+            // A node that lost its data may have created the group before: others would know.
+            let is_first = record.retiring.is_empty();
+            let create = record.phase == ShardPhase::Creating && record.preferred == me && is_first;
             let spec = spec(state, *shard, record, *replica, create);
             if *shard == META_SHARD {
                 self.start_meta(spec, me).await?;
@@ -302,7 +310,7 @@ impl Agent {
         let shard = self.host.start_shard(spec, Arc::clone(&self.meta)).await?;
         self.meta.reload(&shard)?;
         let stop = self.stop.child_token();
-        self.keep(&shard, me, &stop);
+        let stop_keeping = self.keep(&shard, me, &stop);
         let (meta, follow) = (Arc::clone(&self.meta), shard.clone());
         let (mut resets, stopped) = (self.meta.resets(), stop.clone());
         self.tasks.spawn(async move {
@@ -317,7 +325,7 @@ impl Agent {
                 }
             }
         });
-        self.insert(shard, None, stop);
+        self.insert(shard, None, stop, stop_keeping);
         Ok(())
     }
 
@@ -329,12 +337,18 @@ impl Agent {
         let now = Box::new(move || Time(clock.now_ms()));
         let limits = settings::trim_limits(&self.config, shards);
         let trimmer = Trimmer::new(context.clone(), limits, now);
-        self.tasks.spawn(trimmer.run(stop.clone()));
-        self.keep(&context.shard, me, &stop);
-        self.insert(context.shard, Some(data), stop);
+        let stop_keeping = self.keep(&context.shard, me, &stop);
+        self.tasks.spawn(trimmer.run(stop_keeping.clone()));
+        self.insert(context.shard, Some(data), stop, stop_keeping);
     }
 
-    fn insert(&mut self, shard: Shard, data: Option<Data>, stop: CancellationToken) {
+    fn insert(
+        &mut self,
+        shard: Shard,
+        data: Option<Data>,
+        stop: CancellationToken,
+        stop_keeping: CancellationToken,
+    ) {
         let ready = Arc::new(AtomicBool::new(false));
         let (prepared, flag) = (shard.clone(), Arc::clone(&ready));
         let (readied, stopped) = (Arc::clone(&self.readied), stop.clone());
@@ -351,18 +365,22 @@ impl Agent {
             shard,
             data,
             stop,
+            stop_keeping,
             ready,
         };
         self.replicas.insert(running.shard.id(), running);
     }
 
-    fn keep(&self, shard: &Shard, me: NodeId, stop: &CancellationToken) {
+    /// Starts the keeper of a group, and gives what ends it before the rest.
+    fn keep(&self, shard: &Shard, me: NodeId, stop: &CancellationToken) -> CancellationToken {
         let keeper = Keeper {
             shard: shard.clone(),
             office: Arc::clone(&self.office),
             me,
         };
-        self.tasks.spawn(keeper.run(stop.clone()));
+        let stop_keeping = stop.child_token();
+        self.tasks.spawn(keeper.run(stop_keeping.clone()));
+        stop_keeping
     }
 
     async fn stop_replica(&mut self, shard: ShardId) -> Result<(), Error> {
@@ -405,14 +423,20 @@ impl Agent {
         self.tasks.spawn(async move {
             let mut ticks = interval(POLL_INTERVAL);
             ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            let mut polls = 0_u32;
             loop {
                 tokio::select! {
                     biased;
                     () = stop.cancelled() => return,
                     changed = applied.changed() => if changed.is_err() { return },
                     _ = ticks.tick() => {
+                        polls = polls.wrapping_add(1);
                         let has_replica = applied.borrow().is_some();
-                        poll(&office, has_replica).await;
+                        let asks = !has_replica || polls.is_multiple_of(POLLS_PER_QUESTION);
+                        let polling = stop.run_until_cancelled(poll(&office, asks));
+                        if polling.await.is_none() {
+                            return;
+                        }
                         continue;
                     }
                 }
@@ -450,8 +474,8 @@ async fn prepare(shard: &Shard) -> bool {
     settled.await.is_ok()
 }
 
-/// Asks for a newer state unless the own replica brings it; says where this node is if that changed.
-async fn poll(office: &Arc<Office>, has_replica: bool) {
+/// Says where this node is if that changed, and asks others for a newer state.
+async fn poll(office: &Arc<Office>, asks: bool) {
     let state = office.state().borrow().clone();
     let known = state.as_ref().and_then(|state| {
         let id = number_of(state, office.info())?;
@@ -461,17 +485,21 @@ async fn poll(office: &Arc<Office>, has_replica: bool) {
         && known != office.info()
     {
         let deadline = Instant::now() + PROPOSE_TIMEOUT;
-        let join = MetaCommand::Join(office.info().clone());
-        if let Err(why) = office.propose(join, deadline).await {
-            debug!(why, "tell the cluster the addresses of this node");
+        let moved = MetaCommand::Moved(office.info().clone());
+        match office.propose(moved, deadline).await {
+            Ok(MetaReply::Refused(why)) | Err(why) => {
+                debug!(why, "tell the cluster the addresses of this node");
+            }
+            Ok(_) => {}
         }
     }
-    if has_replica {
+    if !asks {
         return;
     }
     let version = state.as_ref().map_or(0, |state| state.version);
     let request = Request::State { version };
     for address in office.peers() {
+        // Whoever has nothing newer may be as lost as this node, so the others are asked too.
         if let Ok(Answer::State(Some(state))) = office.ask(&address, &request, POLL_TIMEOUT).await {
             if let Err(error) = office.remember(&state).await {
                 error!(%error, "keep the state of the cluster");

@@ -12,6 +12,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
+use super::control::{Answer, Request};
 use super::office::{Office, PROPOSE_TIMEOUT};
 use super::state::{ClusterState, MetaCommand, MetaReply, NodeId, ShardPhase, ShardRecord};
 
@@ -28,6 +29,8 @@ const SETTLED_FOR: Duration = Duration::from_secs(10);
 const RETRY_AFTER: Duration = Duration::from_secs(30);
 /// How long a transfer may take.
 pub(super) const TRANSFER_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long the node that is to lead may take to say that it is there.
+const ASK_TIMEOUT: Duration = Duration::from_millis(500);
 /// A replica that lags by more entries is not given the lead.
 const LAG_MAX: u64 = 64;
 
@@ -78,10 +81,25 @@ impl Keeper {
             tokio::select! {
                 biased;
                 () = stop.cancelled() => return,
+                // What is being waited for may never come: the replica was replaced once more.
+                () = self.superseded(&record) => {}
                 done = work => if !done {
                     holdback = Instant::now() + RETRY_AFTER;
                 }
             }
+        }
+    }
+
+    /// Resolves when other replicas are wanted than those of this record.
+    async fn superseded(&self, record: &ShardRecord) {
+        let id = self.shard.id().0;
+        let mut states = self.office.state();
+        let changed = states.wait_for(|state| {
+            let now = state.as_ref().and_then(|state| state.shards.get(&id));
+            now.is_some_and(|now| now.voters() != record.voters())
+        });
+        if changed.await.is_err() {
+            std::future::pending::<()>().await;
         }
     }
 
@@ -162,8 +180,10 @@ impl Keeper {
             return true;
         };
         let status = self.shard.status();
-        let matched = status.matched.get(&to).copied().unwrap_or(0);
-        if matched.saturating_add(LAG_MAX) < status.last_log_index {
+        let matched = status.matched.get(&to).copied();
+        let is_close =
+            matched.is_some_and(|at| at.saturating_add(LAG_MAX) >= status.last_log_index);
+        if !is_close || !self.follows(preferred, to).await {
             return true;
         }
         let shard = self.shard.id();
@@ -176,9 +196,25 @@ impl Keeper {
     }
 }
 
+impl Keeper {
+    /// Whether the node says itself that its replica follows. What the leader remembers of it may be
+    /// from before it went away, and a lead that is given to nobody is a second without writes.
+    async fn follows(&self, node: NodeId, replica: ReplicaId) -> bool {
+        let asked = self
+            .office
+            .ask_node(node, &Request::Replicas, ASK_TIMEOUT)
+            .await;
+        let Ok(Answer::Replicas(replicas)) = asked else {
+            return false;
+        };
+        let report = replicas.get(&self.shard.id().0);
+        report.is_some_and(|report| report.replica == replica.0 && report.role == "follower")
+    }
+}
+
 /// Gives the lead of a shard to the replica that has most of its log, before this node stops.
 pub(super) async fn hand_over(shard: &Shard) -> bool {
-    for _ in 0..2 {
+    for attempt in 0..2 {
         let status = shard.status();
         let own = shard.replica();
         let mut others: Vec<(u64, ReplicaId)> = shard
@@ -199,7 +235,7 @@ pub(super) async fn hand_over(shard: &Shard) -> bool {
         if others.is_empty() {
             return true;
         }
-        let (_, to) = others[shard.id().0 as usize % others.len()];
+        let (_, to) = others[(shard.id().0 as usize + attempt) % others.len()];
         if shard
             .transfer_leadership(to, TRANSFER_TIMEOUT)
             .await

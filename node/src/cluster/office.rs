@@ -150,6 +150,9 @@ impl Office {
         founding: &Founding,
     ) -> Result<Result<(), String>, identity::Error> {
         let mut identity = self.identity.lock().await;
+        if !founding.is_valid() {
+            return Ok(Err("no cluster can be made of it".into()));
+        }
         let is_member = |node: &NodeInfo| {
             node.name == self.info.name && node.incarnation == self.info.incarnation
         };

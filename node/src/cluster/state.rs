@@ -10,7 +10,7 @@ use antumbra_raft::{HashRange, ReplicaId, ShardId};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::shadows::ShardMap;
+use crate::shadows::{SHARDS_MAX, ShardMap};
 
 /// The shard of the cluster's own data.
 pub const META_SHARD: ShardId = ShardId(0);
@@ -133,6 +133,16 @@ pub struct Founding {
 }
 
 impl Founding {
+    /// Whether a cluster can be made of it: it comes from another node.
+    pub fn is_valid(&self) -> bool {
+        let names: BTreeSet<&str> = self.members.iter().map(|node| node.name.as_str()).collect();
+        let shards = 1..=SHARDS_MAX;
+        !names.is_empty()
+            && names.len() == self.members.len()
+            && shards.contains(&self.shards)
+            && self.replication_factor > 0
+    }
+
     /// The first state of the cluster. The same founding gives the same state on every node.
     pub fn state(&self) -> ClusterState {
         let nodes: BTreeMap<NodeId, NodeInfo> = (1..)
@@ -179,6 +189,8 @@ pub enum MetaCommand {
     Create(Founding),
     /// A node comes, comes back, or comes back without its data.
     Join(NodeInfo),
+    /// A node is reached elsewhere now. Refused unless it is the present one under its name.
+    Moved(NodeInfo),
     /// The group of a shard is as it should be: its creation is over, and these replicas are its only ones.
     Settled {
         /// Which shard.
@@ -215,6 +227,9 @@ impl ClusterState {
     ) -> (Option<ClusterState>, MetaReply) {
         let before = state.clone();
         match (state, command) {
+            (None, MetaCommand::Create(founding)) if !founding.is_valid() => {
+                (None, MetaReply::Refused("not a cluster".into()))
+            }
             (None, MetaCommand::Create(founding)) => {
                 let state = founding.state();
                 let version = state.version;
@@ -238,6 +253,17 @@ impl ClusterState {
                 state.count(before.as_ref());
                 let version = state.version;
                 (Some(state), MetaReply::Joined { node, version })
+            }
+            (Some(mut state), MetaCommand::Moved(node)) => {
+                let reply = match state.moved(node) {
+                    true => {
+                        state.count(before.as_ref());
+                        let version = state.version;
+                        MetaReply::Done { version }
+                    }
+                    false => MetaReply::Refused("another one has taken its name".into()),
+                };
+                (Some(state), reply)
             }
             (Some(mut state), MetaCommand::Settled { shard, replicas }) => {
                 state.settle(shard, &replicas);
@@ -317,6 +343,19 @@ impl ClusterState {
             self.replace_replicas(id);
         }
         id
+    }
+
+    /// False when the node is not known, or is another incarnation.
+    fn moved(&mut self, node: NodeInfo) -> bool {
+        let id = self.node_named(&node.name);
+        let known = id.and_then(|id| self.nodes.get_mut(&id));
+        match known.filter(|known| known.incarnation == node.incarnation) {
+            Some(known) => {
+                *known = node;
+                true
+            }
+            None => false,
+        }
     }
 
     fn replace_replicas(&mut self, node: NodeId) {
@@ -477,6 +516,67 @@ mod tests {
         assert_eq!(after.nodes[&NodeId(2)].peer, "10.0.0.9:7401");
         let (again, _) = apply(&after, MetaCommand::Join(after.nodes[&NodeId(2)].clone()));
         assert_eq!(again.version, after.version, "nothing changed");
+    }
+
+    /// An old directory that comes back must not take its name from the one that replaced it.
+    #[test]
+    fn only_the_present_incarnation_can_move() {
+        let state = founded(3, 3);
+        let moved = NodeInfo {
+            peer: "10.0.0.9:7401".into(),
+            ..node(2)
+        };
+        let (after, reply) = apply(&state, MetaCommand::Moved(moved.clone()));
+        assert_eq!(reply, MetaReply::Done { version: 2 });
+        assert_eq!(after.nodes[&NodeId(2)].peer, "10.0.0.9:7401");
+        let old = NodeInfo {
+            incarnation: Uuid::from_u128(99),
+            ..moved
+        };
+        for stranger in [old, node(9)] {
+            let (unchanged, reply) = apply(&after, MetaCommand::Moved(stranger));
+            assert!(matches!(reply, MetaReply::Refused(_)));
+            assert_eq!(unchanged, after);
+        }
+    }
+
+    /// A founding comes over the network; what makes no sense must neither be promised nor applied.
+    #[test]
+    fn founding_that_makes_no_sense_is_refused() {
+        let good = Founding {
+            cluster_id: Uuid::from_u128(7),
+            replication_factor: 3,
+            shards: 3,
+            members: vec![node(1), node(2)],
+        };
+        assert!(good.is_valid());
+        let bad = [
+            Founding {
+                shards: 0,
+                ..good.clone()
+            },
+            Founding {
+                shards: 1025,
+                ..good.clone()
+            },
+            Founding {
+                members: Vec::new(),
+                ..good.clone()
+            },
+            Founding {
+                members: vec![node(1), node(1)],
+                ..good.clone()
+            },
+            Founding {
+                replication_factor: 0,
+                ..good
+            },
+        ];
+        for founding in bad {
+            assert!(!founding.is_valid(), "{founding:?}");
+            let (none, reply) = ClusterState::apply(None, MetaCommand::Create(founding));
+            assert!(none.is_none() && matches!(reply, MetaReply::Refused(_)));
+        }
     }
 
     /// Its replicas get new ids, which were never used; the old ones leave once the group says so.

@@ -15,7 +15,16 @@ const PREFIX: &str = "ANTUMBRA_";
 const TEST_PREFIX: &str = "ANTUMBRA_TEST_";
 const NO_FSYNC: &str = "ANTUMBRA_TEST_NO_FSYNC";
 const LOSE_PROPOSAL: &str = "ANTUMBRA_TEST_LOSE_PROPOSAL";
-const TEST_SWITCHES: &[&str] = &[NO_FSYNC, LOSE_PROPOSAL];
+const EARLY_ACKNOWLEDGEMENT: &str = "ANTUMBRA_TEST_EARLY_ACKNOWLEDGEMENT";
+const VOTES_NOT_SYNCED: &str = "ANTUMBRA_TEST_VOTES_NOT_SYNCED";
+const STALE_READS: &str = "ANTUMBRA_TEST_STALE_READS";
+const TEST_SWITCHES: &[&str] = &[
+    NO_FSYNC,
+    LOSE_PROPOSAL,
+    EARLY_ACKNOWLEDGEMENT,
+    VOTES_NOT_SYNCED,
+    STALE_READS,
+];
 
 /// Faults that tests inject into a whole process. With all of them off, the default, the program
 /// behaves as if they did not exist.
@@ -27,15 +36,26 @@ pub struct TestSwitches {
     /// `ANTUMBRA_TEST_LOSE_PROPOSAL=N`: the result of every Nth proposal of a shard is lost after
     /// it was proposed, so its callers are told that the outcome is unknown.
     pub lose_proposal: Option<u64>,
+    /// `ANTUMBRA_TEST_EARLY_ACKNOWLEDGEMENT=1`: entries are reported durable 50 ms before they are
+    /// written. Proves, like the next two, that the chaos program sees such a defect.
+    pub early_acknowledgement: bool,
+    /// `ANTUMBRA_TEST_VOTES_NOT_SYNCED=1`: a crash forgets which votes a node gave.
+    pub votes_not_synced: bool,
+    /// `ANTUMBRA_TEST_STALE_READS=1`: reads do not ask whether the replica is up to date.
+    pub stale_reads: bool,
 }
 
 impl TestSwitches {
     /// The active switches as `NAME=value`, for the log.
     pub fn active(&self) -> Vec<String> {
-        let mut active = Vec::new();
-        if self.no_fsync {
-            active.push(format!("{NO_FSYNC}=1"));
-        }
+        let flags = [
+            (self.no_fsync, NO_FSYNC),
+            (self.early_acknowledgement, EARLY_ACKNOWLEDGEMENT),
+            (self.votes_not_synced, VOTES_NOT_SYNCED),
+            (self.stale_reads, STALE_READS),
+        ];
+        let on = flags.into_iter().filter(|(on, _)| *on);
+        let mut active: Vec<_> = on.map(|(_, name)| format!("{name}=1")).collect();
         if let Some(every) = self.lose_proposal {
             active.push(format!("{LOSE_PROPOSAL}={every}"));
         }
@@ -133,10 +153,15 @@ impl Environment {
         for (name, value) in &self.variables {
             let read = match name.as_str() {
                 NO_FSYNC => read_flag(value).map(|on| switches.no_fsync = on),
+                EARLY_ACKNOWLEDGEMENT => {
+                    read_flag(value).map(|on| switches.early_acknowledgement = on)
+                }
+                VOTES_NOT_SYNCED => read_flag(value).map(|on| switches.votes_not_synced = on),
+                STALE_READS => read_flag(value).map(|on| switches.stale_reads = on),
                 LOSE_PROPOSAL => read_count(value).map(|every| switches.lose_proposal = every),
                 other if other.starts_with(TEST_PREFIX) => Err(format!(
                     "not a test switch; there are {}",
-                    TEST_SWITCHES.join(" and ")
+                    TEST_SWITCHES.join(", ")
                 )),
                 _ => Ok(()),
             };

@@ -17,7 +17,7 @@ pub(crate) struct Cursor {
 }
 
 /// Marks cursors of one cluster, so that those of another are recognised as foreign.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct ClusterMark(pub(crate) u32);
 
 impl Cursor {

@@ -34,7 +34,7 @@ mod trim;
 mod watch;
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use antumbra_raft::{Clock, ShardId};
@@ -150,8 +150,6 @@ pub(crate) struct Wiring {
     pub(crate) clock: Arc<dyn Clock>,
     /// The way to other nodes.
     pub(crate) peers: Arc<dyn Peers>,
-    /// Made of the cluster's id: cursors are good on every node of the cluster and on no other.
-    pub(crate) cluster: ClusterMark,
     pub(crate) config: ShadowsConfig,
     /// Ends the watches.
     pub(crate) stop: CancellationToken,
@@ -167,7 +165,8 @@ struct Inner {
     node: String,
     clock: Arc<dyn Clock>,
     peers: Arc<dyn Peers>,
-    cluster: ClusterMark,
+    /// Known before the first table; without a table there are no cursors.
+    cluster: OnceLock<ClusterMark>,
     config: ShadowsConfig,
     table: ArcSwap<Table>,
     /// Counts the tables, so that watches learn of a new one.
@@ -188,7 +187,6 @@ impl Shadows {
             node,
             clock,
             peers,
-            cluster,
             config,
             stop,
         } = wiring;
@@ -196,7 +194,7 @@ impl Shadows {
             node,
             clock,
             peers,
-            cluster,
+            cluster: OnceLock::new(),
             table: ArcSwap::default(),
             tables: Announcer::new(0),
             hints: Hints::default(),
@@ -209,6 +207,17 @@ impl Shadows {
         Shadows {
             inner: Arc::new(inner),
         }
+    }
+
+    /// Says which cluster this is: cursors are good on every node of it and on no other. To be
+    /// called once, before the first [`Shadows::set_table`].
+    pub(crate) fn belong_to(&self, cluster: ClusterMark) {
+        let first = self.inner.cluster.set(cluster).is_ok();
+        debug_assert!(first, "a node belongs to one cluster");
+    }
+
+    fn cluster(&self) -> ClusterMark {
+        self.inner.cluster.get().copied().unwrap_or_default()
     }
 
     /// Replaces what is known of the shards. `local` has the replicas on this node that may serve:
@@ -276,7 +285,7 @@ impl Shadows {
         let shard = self.table().shard_of(device);
         shard.map_or_else(
             |_| String::new(),
-            |shard| Cursor::at(shard, position).encode(self.inner.cluster),
+            |shard| Cursor::at(shard, position).encode(self.cluster()),
         )
     }
 

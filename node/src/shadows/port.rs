@@ -51,10 +51,8 @@ impl Port {
     }
 
     fn read(&self, device: &DeviceKey, shadow: &ShadowName) -> Result<Loaded, Failure> {
-        let (view, index) = self.shard.pinned();
-        let row = view
-            .get(&keys::document(device, shadow))
-            .map_err(|error| self.failed(&error))?;
+        let row = self.shard.read(&keys::document(device, shadow));
+        let (index, row) = row.map_err(|error| self.failed(&error))?;
         let document = row.map(Document::decode).transpose();
         match document {
             Ok(document) => Ok((index, document)),

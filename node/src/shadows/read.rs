@@ -81,17 +81,16 @@ impl Shadows {
     }
 }
 
-/// The applied index of the replica's state, and the document in exactly this state. Pinned, because
-/// the rows of a replica that installs a snapshot come and go.
+/// The applied index of the replica's state, and the document in exactly this state: the rows of a
+/// replica that installs a snapshot come and go.
 pub(super) fn pinned(
     context: &ShardContext,
     device: &DeviceKey,
     shadow: &ShadowName,
 ) -> Result<(u64, Option<Document>), Error> {
-    let (view, index) = context.shard.pinned();
-    let row = view.get(&keys::document(device, shadow));
-    let document = row.map_err(read_failed)?.map(decode_document).transpose()?;
-    Ok((index, document))
+    let row = context.shard.read(&keys::document(device, shadow));
+    let (index, row) = row.map_err(read_failed)?;
+    Ok((index, row.map(decode_document).transpose()?))
 }
 
 /// Tells of the changes of one device on a replica here.

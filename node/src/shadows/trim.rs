@@ -59,7 +59,11 @@ impl Trimmer {
                 () = stop.cancelled() => return,
                 _ = ticks.tick() => {}
             }
-            if let Err(error) = self.step().await {
+            // A proposal may hang while there is no quorum.
+            let Some(done) = stop.run_until_cancelled(self.step()).await else {
+                return;
+            };
+            if let Err(error) = done {
                 debug!(shard = %self.context.id(), %error, "trim feed");
             }
         }

@@ -41,6 +41,8 @@ use wire::Start;
 
 /// Devices that one watch may list.
 const DEVICES_MAX: usize = 1000;
+/// Turns that every shard gets before a watch looks at its table and its clock again.
+const TURNS_MAX: usize = 16;
 
 impl Shadows {
     /// Watches shadows until the stream is dropped, the node stops or a shard fails. At once
@@ -197,7 +199,7 @@ impl Watch {
 
     /// Takes the places of a cursor; false when it does not fit this watch.
     fn resume(&mut self, text: &str) -> bool {
-        let Some(cursor) = Cursor::decode(text, self.shadows.inner.cluster) else {
+        let Some(cursor) = Cursor::decode(text, self.shadows.cluster()) else {
             return false;
         };
         for shard in self.concerned.clone() {
@@ -250,7 +252,6 @@ impl Watch {
             self.outbox.flush().await?;
             tokio::select! {
                 biased;
-                () = self.wake.notified() => {}
                 changed = self.tables.changed() => {
                     let _ = changed;
                     self.settle();
@@ -261,13 +262,15 @@ impl Watch {
                         proof = self.ask_for_proof();
                     }
                 }
+                // Last: one shard that always has more must not keep the others waiting.
+                () = self.wake.notified() => {}
             }
         }
     }
 
-    /// Gives every shard its turn until none has more to send.
+    /// Gives every shard its turn until none has more to send, or it is time to look around.
     async fn drain(&mut self) -> Result<Option<ResetReason>, End> {
-        loop {
+        for _ in 0..TURNS_MAX {
             // Catching up may go on for long without anything to send.
             if self.outbox.is_gone() {
                 return Err(End::ReaderGone);
@@ -291,6 +294,8 @@ impl Watch {
                 return Ok(None);
             }
         }
+        self.wake.notify_one();
+        Ok(None)
     }
 
     /// Has the replicas here prove that they are up to date.
@@ -343,7 +348,7 @@ impl Watch {
     }
 
     async fn send(&mut self, event: WatchEvent) -> Result<(), End> {
-        let cursor = self.cursor.encode(self.shadows.inner.cluster);
+        let cursor = self.cursor.encode(self.shadows.cluster());
         Ok(self.outbox.push(cursor, event).await?)
     }
 

@@ -228,6 +228,9 @@ fn test_switches_need_a_flag_of_their_own() {
     let pairs = [
         ("ANTUMBRA_TEST_NO_FSYNC", "1"),
         ("ANTUMBRA_TEST_LOSE_PROPOSAL", "3"),
+        ("ANTUMBRA_TEST_EARLY_ACKNOWLEDGEMENT", "1"),
+        ("ANTUMBRA_TEST_VOTES_NOT_SYNCED", "1"),
+        ("ANTUMBRA_TEST_STALE_READS", "1"),
     ];
     let with = |allow_test_switches| {
         let environment = Environment::from_pairs(pairs);
@@ -240,12 +243,13 @@ fn test_switches_need_a_flag_of_their_own() {
     };
     let ignored = with(false);
     assert_eq!(ignored.config.test_switches, Default::default());
-    assert_eq!(ignored.warnings.len(), 2, "{:?}", ignored.warnings);
+    assert_eq!(ignored.warnings.len(), 5, "{:?}", ignored.warnings);
 
     let honoured = with(true).config.test_switches;
     assert!(honoured.no_fsync);
     assert_eq!(honoured.lose_proposal, Some(3));
-    assert_eq!(honoured.active().len(), 2);
+    assert!(honoured.early_acknowledgement && honoured.votes_not_synced && honoured.stale_reads);
+    assert_eq!(honoured.active().len(), 5);
 
     let environment = Environment::from_pairs([("ANTUMBRA_TEST_LOSE_PROPOSALS", "3")]);
     let wrong = Sources {

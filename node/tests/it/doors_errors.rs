@@ -5,12 +5,15 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use antumbra::boot::{self, Listeners};
+use antumbra::config::Seeds;
 use antumbra::error::Reason;
 use antumbra::shadows::Caller;
 use antumbra::{api, http};
 use antumbra_proto::v1;
 use antumbra_proto::v1::shadows_client::ShadowsClient;
 use antumbra_shadow::{Limits, Tenant};
+use tempfile::TempDir;
 use tokio::net::TcpListener;
 use tokio_stream::StreamExt;
 use tokio_util::sync::CancellationToken;
@@ -19,6 +22,7 @@ use tonic::Status;
 use crate::doors_support::{
     Site, answer_within, desired, get, grpc_door, key, patiently, raw, reason,
 };
+use crate::shadows_support::config;
 
 /// What cannot be provoked yet: nobody is authenticated, and damage and bugs are not on call.
 const NOT_PROVOKED: [Reason; 3] = [
@@ -300,4 +304,37 @@ async fn health_and_reflection_answer() {
     assert!(reply.contains("FileDescriptorResponse"), "{reply}");
     drop((client, health));
     site.close().await;
+}
+
+/// A seed that waits for the others says that it lives and is not ready, and refuses every request at
+/// once: whoever asks need not wait until the cluster is founded.
+#[tokio::test(flavor = "multi_thread")]
+async fn doors_answer_before_the_cluster_is_founded() {
+    let directory = TempDir::new().unwrap();
+    let mut config = config(directory.path());
+    config.node.name = "node-1".to_owned();
+    // Port 1 of the loopback interface: nobody is there.
+    let seeds = ["node-1", "node-2"].map(|name| (name.to_owned(), "127.0.0.1:1".to_owned()));
+    config.cluster.seeds = Seeds(seeds.into());
+    config.cluster.expect = 2;
+    let listeners = Listeners::bind(&config).await.unwrap();
+    let address = |listener: &TcpListener| listener.local_addr().unwrap();
+    let (grpc, http) = (address(&listeners.grpc), address(&listeners.http));
+    let starting = tokio::spawn(boot::start(config, listeners));
+
+    let probe = async |path: &str| {
+        let head = format!("GET {path} HTTP/1.1\r\nhost: test\r\nconnection: close\r\n\r\n");
+        raw(http, head.as_bytes()).await.status
+    };
+    assert_eq!(probe("/livez").await, 200);
+    assert_eq!(probe("/startupz").await, 503);
+    assert_eq!(probe("/readyz").await, 503);
+    assert_eq!(probe("/things/pump/shadow").await, 503);
+    let mut client = ShadowsClient::connect(format!("http://{grpc}"))
+        .await
+        .unwrap();
+    let refused = client.get_shadow(get("pump")).await.unwrap_err();
+    assert_eq!(refused.code(), tonic::Code::Unavailable);
+    assert!(!starting.is_finished());
+    starting.abort();
 }

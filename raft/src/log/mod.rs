@@ -28,7 +28,7 @@ use std::thread::JoinHandle;
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
-use crate::config::HostConfig;
+use crate::config::{Defects, HostConfig};
 use crate::error::Error;
 use crate::failure::Failure;
 use crate::ids::ShardId;
@@ -51,6 +51,7 @@ pub(crate) struct Log {
     tails: Arc<Tails>,
     failure: Failure,
     tail_bytes: usize,
+    defects: Defects,
     writer: Mutex<Option<JoinHandle<()>>>,
     opening: tokio::sync::Mutex<()>,
     /// Bytes of entries that were queued since the start.
@@ -78,7 +79,8 @@ impl Log {
             Arc::clone(&tails),
             failure.clone(),
             config.log_batch_bytes,
-        );
+        )
+        .with(config.defects);
         let thread = std::thread::Builder::new()
             .name("antumbra-log".to_owned())
             .spawn(move || writer.run())
@@ -89,6 +91,7 @@ impl Log {
             tails,
             failure,
             tail_bytes: config.tail_bytes,
+            defects: config.defects,
             writer: Mutex::new(Some(thread)),
             opening: tokio::sync::Mutex::new(()),
             bytes_written: Arc::new(AtomicU64::new(0)),
@@ -117,6 +120,7 @@ impl Log {
             queue: Arc::clone(&self.queue),
             store: Arc::clone(&self.store),
             failure: self.failure.clone(),
+            votes_not_synced: self.defects.votes_not_synced,
             bytes_written: Arc::clone(&self.bytes_written),
         })
     }

@@ -30,6 +30,8 @@ pub struct ShardLog {
     pub(super) queue: Arc<Queue>,
     pub(super) store: Arc<dyn LogStore>,
     pub(super) failure: Failure,
+    /// A defect for tests, [`Defects::votes_not_synced`](crate::config::Defects::votes_not_synced).
+    pub(super) votes_not_synced: bool,
     pub(super) bytes_written: Arc<AtomicU64>,
 }
 
@@ -226,9 +228,11 @@ impl RaftLogStorage<TypeConfig> for ShardLog {
 
     /// Returns once the vote is durable. Readers see it from then on.
     async fn save_vote(&mut self, vote: &Vote) -> Result<(), io::Error> {
-        self.write(|_| Action::Vote(*vote))
-            .await
-            .map_err(io::Error::other)?;
+        if !self.votes_not_synced {
+            self.write(|_| Action::Vote(*vote))
+                .await
+                .map_err(io::Error::other)?;
+        }
         self.tail.set_vote(*vote);
         Ok(())
     }

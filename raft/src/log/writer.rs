@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
+use crate::config::Defects;
 use crate::error::Error;
 use crate::failure::Failure;
 use crate::ids::ShardId;
@@ -33,6 +34,9 @@ const SEAL_WHEN_BUSY: Duration = Duration::from_millis(100);
 /// An idle writer looks after the store this often.
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
+/// How much later the defect [`Defects::early_acknowledgement`] writes what it has reported.
+const EARLY_BY: Duration = Duration::from_millis(50);
+
 /// The logs that are open on this node.
 pub(super) type Tails = Mutex<BTreeMap<ShardId, Arc<Tail>>>;
 
@@ -45,6 +49,7 @@ pub(super) struct Writer {
     written: u64,
     sealed: u64,
     sealed_at: Instant,
+    defects: Defects,
 }
 
 impl Writer {
@@ -65,7 +70,13 @@ impl Writer {
             written,
             sealed: written,
             sealed_at: Instant::now(),
+            defects: Defects::default(),
         }
+    }
+
+    /// The same, with defects that tests have switched on.
+    pub(super) fn with(self, defects: Defects) -> Writer {
+        Writer { defects, ..self }
     }
 
     /// Runs until the log is closed or dropped, or the store fails.
@@ -102,7 +113,13 @@ impl Writer {
     }
 
     fn write(&mut self, requests: Vec<Request>) -> Result<(), Arc<Error>> {
-        let (changes, completions) = self.batch(requests);
+        let (changes, mut completions) = self.batch(requests);
+        if self.defects.early_acknowledgement {
+            for waiting in completions.drain(..) {
+                complete(&waiting.tail, waiting.completion);
+            }
+            std::thread::sleep(EARLY_BY);
+        }
         let batch = Batch {
             number: self.written + 1,
             changes,

@@ -13,6 +13,7 @@ use openraft::network::RPCTypes;
 use openraft::raft::{AppendEntriesRequest, StreamAppendResult};
 use tokio::time::{Instant, Sleep};
 
+use crate::log::weight;
 use crate::types::TypeConfig;
 
 use super::client::{Client, Failed, failed, refused};
@@ -21,6 +22,9 @@ use super::{Body, Lane, Route};
 
 /// Requests of one stream without an answer. openraft's receiving side takes as many ahead.
 pub(super) const IN_FLIGHT_MAX: usize = 64;
+
+/// Bytes of their entries: two shards that catch up must not fill the bounds of the link that they share.
+const IN_FLIGHT_BYTES_MAX: usize = 8 << 20;
 
 /// How long a request that carries nothing but the committed position waits for entries.
 const COMMIT_HOLD: Duration = Duration::from_millis(5);
@@ -60,8 +64,11 @@ pub(super) struct Pipeline<S> {
     route: Route,
     patience: Duration,
     sequence: u64,
-    /// When each request without an answer was sent.
-    in_flight: VecDeque<Instant>,
+    /// When each request without an answer was sent, and its bytes.
+    in_flight: VecDeque<(Instant, usize)>,
+    in_flight_bytes: usize,
+    /// When the last answer came.
+    heard: Instant,
     held: Option<Held>,
     timer: Pin<Box<Sleep>>,
 }
@@ -92,6 +99,8 @@ where
             patience: client.patience,
             sequence: 0,
             in_flight: VecDeque::new(),
+            in_flight_bytes: 0,
+            heard: Instant::now(),
             held: None,
             timer: Box::pin(tokio::time::sleep(client.patience)),
         }
@@ -116,7 +125,10 @@ where
             }
             let handled = match self.event().await {
                 Event::Answer(Some(Ok(Body::Appended(result)))) => {
-                    self.in_flight.pop_front();
+                    self.heard = Instant::now();
+                    if let Some((_, bytes)) = self.in_flight.pop_front() {
+                        self.in_flight_bytes -= bytes;
+                    }
                     return Some(Ok(result));
                 }
                 Event::Answer(Some(Ok(other))) => return Some(Err(refused(&other).into())),
@@ -137,7 +149,8 @@ where
     }
 
     async fn event(&mut self) -> Event {
-        let room = self.in_flight.len() < IN_FLIGHT_MAX;
+        let room =
+            self.in_flight.len() < IN_FLIGHT_MAX && self.in_flight_bytes < IN_FLIGHT_BYTES_MAX;
         let input = async {
             match &mut self.input {
                 Some(input) => input.next().await,
@@ -178,13 +191,15 @@ where
 
     fn send(&mut self, request: Request) -> Result<(), CallError> {
         let sequence = self.sequence;
+        let bytes: usize = request.entries.iter().map(weight).sum();
         self.stream.send(Body::Append { sequence, request })?;
         self.sequence += 1;
         let now = Instant::now();
         if self.in_flight.is_empty() {
             self.timer.as_mut().reset(now + self.patience);
         }
-        self.in_flight.push_back(now);
+        self.in_flight.push_back((now, bytes));
+        self.in_flight_bytes += bytes;
         Ok(())
     }
 
@@ -194,14 +209,12 @@ where
         if self.held.as_ref().is_some_and(|held| held.due <= now) {
             self.send_held()?;
         }
-        if self
-            .in_flight
-            .front()
-            .is_some_and(|sent| *sent + self.patience <= now)
-        {
+        // A follower that works through what it was sent answers one request after the other.
+        let oldest = self.in_flight.front().map(|(sent, _)| *sent);
+        let overdue = oldest.map(|sent| sent.max(self.heard) + self.patience);
+        if overdue.is_some_and(|overdue| overdue <= now) {
             return Err(CallError::TimedOut);
         }
-        let overdue = self.in_flight.front().map(|sent| *sent + self.patience);
         let held = self.held.as_ref().map(|held| held.due);
         if let Some(next) = overdue.into_iter().chain(held).min() {
             self.timer.as_mut().reset(next);

@@ -189,7 +189,8 @@ impl NetStreamAppend<TypeConfig> for Client {
     {
         let answers = match self.lane {
             Lane::Log => Pipeline::new(self, input).answers().boxed(),
-            _ => heartbeats(self, input, option.soft_ttl()).boxed(),
+            // An answer that comes late is one still, and renews the lease of a leader on a busy machine.
+            _ => heartbeats(self, input, option.hard_ttl()).boxed(),
         };
         Box::pin(async move { Ok(answers) })
     }

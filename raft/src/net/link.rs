@@ -37,7 +37,8 @@ const REQUEST_BYTES_MAX: usize = 64 << 20;
 
 /// Pause after the first failed attempt to connect; it doubles with each further one.
 const RETRY_MIN: Duration = Duration::from_millis(50);
-const RETRY_MAX: Duration = Duration::from_secs(1);
+/// Short, because a vote that nobody takes costs a whole election timeout.
+const RETRY_MAX: Duration = Duration::from_millis(250);
 
 /// Ends an attempt that the transport does not end by itself.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);

@@ -339,8 +339,14 @@ async fn serve(shard: Shard, request: Body) -> Body {
         Body::Heartbeat(request) => {
             let at = request.prev_log_id;
             match raft.append_entries(request).await {
-                // Nothing cannot conflict.
-                Ok(AppendEntriesResponse::Conflict) if at.is_none() => Body::Appended(Ok(None)),
+                Ok(AppendEntriesResponse::Conflict) => match at {
+                    None => Body::Appended(Ok(None)),
+                    // openraft asks at the entry that it counts as matching.
+                    Some(counted) => {
+                        shard.entries_lost(&counted);
+                        STOPPED
+                    }
+                },
                 Ok(answer) => Body::Appended(answer.into_stream_result(at, at)),
                 Err(_) => STOPPED,
             }

@@ -53,11 +53,12 @@ impl Flusher {
     pub(crate) async fn flush(&self) -> Result<(), Error> {
         let _running = self.running.lock().await;
         let shards: Vec<Arc<Progress>> = self.shards.lock().values().cloned().collect();
-        let noted: Vec<_> = shards.into_iter().map(|s| (s.position(), s)).collect();
         let store = Arc::clone(&self.store);
-        tokio::task::spawn_blocking(move || store.flush())
-            .await
-            .map_err(|_| Error::Stopped)??;
+        let flushing = tokio::task::spawn_blocking(move || {
+            let noted: Vec<_> = shards.into_iter().map(|s| (s.position(), s)).collect();
+            store.flush().map(|()| noted)
+        });
+        let noted = flushing.await.map_err(|_| Error::Stopped)??;
         for (position, progress) in noted {
             self.publish(&progress, position);
         }

@@ -63,7 +63,9 @@ pub(crate) fn stage(
     position: &Position,
     mut data: SnapshotData,
 ) -> Result<Staged, Error> {
-    let directory = staging(store).join(progress.shard.to_string());
+    // One of its own for each replica: the last chunks of a former one may still be on their way.
+    let name = format!("{}-{}", progress.shard, progress.replica);
+    let directory = staging(store).join(name);
     remove(&directory)?;
     fs::create_dir_all(&directory).map_err(io("create the staging directory"))?;
     let mut decoder = Decoder::default();
@@ -205,8 +207,19 @@ pub(super) fn clear(store: &StateStore, staged: &Staged) -> Result<(), Error> {
 }
 
 pub(super) fn ingest(store: &StateStore, staged: &Staged) -> Result<(), Error> {
-    let files = (0..staged.files).map(|number| file_path(&staged.directory, number));
-    store.ingest(files.collect())
+    let mut links = Vec::new();
+    for number in 0..staged.files {
+        // The store takes the links: nothing is copied while the rows are locked, and the files stay for
+        // another attempt.
+        let link = staged.directory.join(format!("{number:06}.link.sst"));
+        if link.exists() {
+            fs::remove_file(&link).map_err(io("remove an old link"))?;
+        }
+        fs::hard_link(file_path(&staged.directory, number), &link)
+            .map_err(io("link a staged file"))?;
+        links.push(link);
+    }
+    store.ingest(links)
 }
 
 /// Removes a staging directory, its marker first: without it the rest means nothing.

@@ -126,6 +126,24 @@ impl StateStore {
         }
     }
 
+    /// The value of a ranged row at the moment of the call, while `still` is held: a row that is not in
+    /// the cache is read from a frozen view after it was let go.
+    pub(crate) fn get_at<T>(&self, key: &Key, still: T) -> Result<Option<Bytes>, Error> {
+        if !key.is_ranged() {
+            return self.read(key);
+        }
+        match self.cache.lookup(key.as_bytes()) {
+            Lookup::Hit(value) => Ok(value),
+            Lookup::Miss(ticket) => {
+                let view = self.pin();
+                drop(still);
+                let value = view.get(key)?;
+                self.cache.fill(key.bytes(), value.clone(), ticket);
+                Ok(value)
+            }
+        }
+    }
+
     /// Writes what a transaction collected, atomically, then lets the cache know.
     pub(crate) fn commit(&self, tx: WriteTx<'_>) -> Result<(), Error> {
         let (batch, rows) = tx.into_batch();
@@ -183,10 +201,11 @@ impl StateStore {
         self.flush()
     }
 
-    /// Takes in finished SST files, all or none. The files stay where they are.
+    /// Takes in finished SST files, all or none. The files are moved, and not changed.
     pub(crate) fn ingest(&self, files: Vec<PathBuf>) -> Result<(), Error> {
         let mut options = IngestExternalFileOptions::default();
-        options.set_move_files(false);
+        options.set_move_files(true);
+        options.set_allow_global_seqno(true);
         options.set_snapshot_consistency(true);
         self.db
             .ingest_external_file_opts(&options, files)

@@ -70,6 +70,7 @@ impl Pins {
         let (asked, asking) = sync_channel::<oneshot::Sender<_>>(ASKED_MAX);
         let (opened, frozen) = oneshot::channel();
         let until = Instant::now() + PIN_LIFETIME;
+        let stopped = kept.stopped.clone();
         tokio::task::spawn_blocking(move || {
             let view = kept.store.pin();
             if opened.send(()).is_err() {
@@ -96,6 +97,10 @@ impl Pins {
             asked,
         };
         let mut pins = self.0.lock();
+        if stopped.is_cancelled() {
+            // They were let go already: nobody would do so again.
+            return;
+        }
         pins.retain(|pin| pin.number != number);
         pins.push_back(pin);
         if pins.len() > PINS_MAX {

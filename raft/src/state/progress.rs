@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -10,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 use crate::error::Error;
 use crate::ids::{HashRange, ReplicaId, ShardId};
 
+use super::keys::Key;
 use super::pins::Pins;
 use super::position::Position;
 use super::{PinnedView, StateStore};
@@ -78,6 +80,18 @@ impl Progress {
     pub(crate) fn pin<'a>(&self, store: &'a StateStore) -> (PinnedView<'a>, u64) {
         let position = self.position.read();
         (store.pin(), position.index())
+    }
+
+    /// The value of a ranged row, and the applied index of exactly the state that it is of.
+    pub(crate) fn read(
+        &self,
+        store: &StateStore,
+        key: &Key,
+    ) -> Result<(u64, Option<Bytes>), Error> {
+        let position = self.position.read();
+        let index = position.index();
+        let value = store.get_at(key, position)?;
+        Ok((index, value))
     }
 
     /// Index whose changes every observer has been told.

@@ -149,19 +149,22 @@ impl Transport for Port {
         let (network, from, to) = (self.network.clone(), self.name.clone(), node.name.clone());
         Box::pin(async move {
             let refused = || ConnectError(format!("{to} cannot be reached from {from}"));
-            let host = network.0.hosts.lock().get(&to).cloned();
-            let host = host.ok_or_else(refused)?;
-            if !network.0.hosts.lock().contains_key(&from) {
-                return Err(refused());
-            }
             if network.state_of(&from, &to).cut || network.state_of(&to, &from).cut {
                 return Err(refused());
             }
             let lost = CancellationToken::new();
-            network.0.connections.lock().push(Connection {
-                ends: (from.clone(), to.clone()),
-                lost: lost.clone(),
-            });
+            let host = {
+                // A node that is removed now loses this connection too, or is found gone.
+                let mut connections = network.0.connections.lock();
+                let hosts = network.0.hosts.lock();
+                let host = hosts.get(&to).filter(|_| hosts.contains_key(&from));
+                let host = host.cloned().ok_or_else(refused)?;
+                connections.push(Connection {
+                    ends: (from.clone(), to.clone()),
+                    lost: lost.clone(),
+                });
+                host
+            };
             let pipe = |from: &str, to: &str, back: bool| {
                 let (sender, sent) = mpsc::channel(FRAMES);
                 let (deliver, receiver) = mpsc::channel(FRAMES);

@@ -2,16 +2,17 @@
 //!
 //! A command waits in the queue until no entry of this device is in flight; then everything that
 //! queued up goes into the next entry, in order, up to the bounds of a group. The actor never
-//! waits: a small task carries the entry to the shard and the result back as a message, so reads
-//! and changes are taken up meanwhile.
+//! waits: a small task, the courier, carries the entry to the shard, answers its callers and says so
+//! in a message, so reads and changes are taken up meanwhile.
 //!
 //! A twin belongs to one term. It proposes only bound to that term, and the [`Roster`] stops it
-//! when the role changes. When the result of an entry is lost, the twin knows nothing certain any
-//! more: all callers of that entry get "unknown", commands still queued are refused as certainly
-//! not applied (their callers may come again at once; running them would be running them after a
-//! command of unknown fate), and the twin stops. The next request starts a fresh one, which knows
-//! nothing and loads documents behind a barrier as they are asked for. A panic ends a twin likewise:
-//! what was sent is unknown, what was queued is refused.
+//! when the role changes. What is in flight then is usually decided a moment later: the courier
+//! waits that long without the twin. When the result of an entry is lost, the twin knows nothing
+//! certain any more: all callers of that entry get "unknown", commands still queued are refused as
+//! certainly not applied (their callers may come again at once; running them would be running them
+//! after a command of unknown fate), and the twin stops. The next request starts a fresh one, which
+//! knows nothing and loads documents behind a barrier as they are asked for. A panic ends a twin
+//! likewise.
 
 pub(crate) mod cache;
 pub mod metrics;
@@ -26,34 +27,40 @@ mod tests;
 use std::collections::VecDeque;
 use std::marker::PhantomData;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
-use ractor::{Actor, ActorProcessingErr, ActorRef};
+use ractor::{Actor, ActorProcessingErr, ActorRef, MessagingErr};
 use tokio::sync::oneshot;
-use tokio::task::AbortHandle;
 use tracing::{debug, error};
 
 use crate::change::Change;
 use crate::command::{COMMANDS_PER_ENTRY_MAX, Command, DeviceEntry, Draft, Entry};
 use crate::document::Document;
-use crate::id::{ShadowName, Time};
+use crate::id::{DeviceKey, ShadowName, Time};
 use crate::outcome::{Outcome, decode_outcomes};
 use crate::port::{Failure, ShardPort};
 use crate::twin::cache::Cache;
 use crate::twin::roster::Life;
-use crate::twin::ticket::{Pending, Waiter};
+use crate::twin::ticket::{Pending, Reply, Waiter};
 use crate::twin::vitals::ReadSlot;
 
 /// Why a command that was still queued is refused when its twin stops.
 pub(crate) const TWIN_STOPPED: &str = "the twin of the device was stopped before it was sent";
+
+/// How long the result of an entry is awaited whose twin was stopped: a leader that hands over still
+/// commits what it took, or learns that it was discarded.
+const GRACE: Duration = Duration::from_secs(1);
 
 /// Everything a twin is told. Each kind is bounded before it is sent: commands by permits, reads by
 /// slots, loads by reads, changes by the commands that made them.
 pub(crate) enum Message {
     /// A command to queue.
     Submit(Waiter),
-    /// What became of the entry in flight.
-    Proposed(Result<Bytes, Failure>),
+    /// The callers of the entry in flight have been answered.
+    Landed,
+    /// The outcome of the entry in flight is lost; these wait for it.
+    Lost(Vec<Pending>),
     /// Changes of this device, applied just now, in log order.
     Applied(Vec<Arc<Change>>),
     /// Asks for a cached document; none when it is not cached.
@@ -119,24 +126,13 @@ impl<P: ShardPort> Actor for Twin<P> {
 /// What a twin knows.
 pub(crate) struct State<P: ShardPort> {
     queue: VecDeque<Waiter>,
-    flight: Option<Flight>,
+    /// Is there while an entry is in flight; tells its courier when the twin ends.
+    flight: Option<oneshot::Sender<()>>,
     cache: Cache,
     /// The latest time this twin has seen for its device.
     time: Time,
     /// Last, so that the twin counts as live until the rest is gone.
     life: Life<P>,
-}
-
-/// The entry in flight and who waits for it.
-struct Flight {
-    waiters: Vec<Pending>,
-    courier: AbortHandle,
-}
-
-impl Drop for Flight {
-    fn drop(&mut self) {
-        self.courier.abort();
-    }
 }
 
 impl<P: ShardPort> State<P> {
@@ -157,7 +153,12 @@ impl<P: ShardPort> State<P> {
                 self.launch(myself);
                 Fate::Live
             }
-            Message::Proposed(result) => self.land(result, myself),
+            Message::Landed => {
+                self.flight = None;
+                self.launch(myself);
+                Fate::Live
+            }
+            Message::Lost(waiters) => self.lose(waiters),
             Message::Applied(changes) => {
                 for change in &changes {
                     self.time = self.time.max(change.time);
@@ -210,16 +211,23 @@ impl<P: ShardPort> State<P> {
         })
         .encode();
         let courier = Courier {
-            twin: Some(myself.clone()),
+            twin: myself.clone(),
+            device: self.life.device().clone(),
+            waiters,
         };
         let (port, term) = (roster.port().clone(), self.life.term());
-        let task = tokio::spawn(async move {
-            let result = port.propose(term, entry).await;
-            courier.deliver(result);
-        });
-        self.flight = Some(Flight {
-            waiters,
-            courier: task.abort_handle(),
+        let (flight, twin_ended) = oneshot::channel();
+        self.flight = Some(flight);
+        tokio::spawn(async move {
+            let given_up = async {
+                let _ = twin_ended.await;
+                tokio::time::sleep(GRACE).await;
+            };
+            tokio::select! {
+                biased;
+                result = port.propose(term, entry) => courier.deliver(result),
+                () = given_up => courier.deliver(Err(Failure::Unknown)),
+            }
         });
     }
 
@@ -247,54 +255,6 @@ impl<P: ShardPort> State<P> {
         (drafts, waiters)
     }
 
-    /// Takes the result of the entry in flight back to its callers.
-    fn land(&mut self, result: Result<Bytes, Failure>, myself: &ActorRef<Message>) -> Fate {
-        let Some(mut flight) = self.flight.take() else {
-            return Fate::Live;
-        };
-        let waiters = std::mem::take(&mut flight.waiters);
-        match result {
-            Ok(reply) => match self.decode(&reply, waiters.len()) {
-                Some(outcomes) => {
-                    for (waiter, outcome) in waiters.into_iter().zip(outcomes) {
-                        waiter.answer(Ok(outcome));
-                    }
-                }
-                None => return self.lose(waiters),
-            },
-            Err(failure) if failure.is_certain() => {
-                debug!(device = %self.life.device(), error = %failure, "entry refused");
-                waiters
-                    .into_iter()
-                    .for_each(|waiter| waiter.answer(Err(failure)));
-            }
-            Err(failure) => {
-                debug!(device = %self.life.device(), error = %failure, "outcome lost");
-                return self.lose(waiters);
-            }
-        }
-        self.launch(myself);
-        Fate::Live
-    }
-
-    fn decode(&self, reply: &[u8], expected: usize) -> Option<Vec<Outcome>> {
-        match decode_outcomes(reply) {
-            Ok(outcomes) if outcomes.len() == expected => Some(outcomes),
-            Ok(outcomes) => {
-                error!(
-                    expected,
-                    got = outcomes.len(),
-                    "wrong number of outcomes of an entry"
-                );
-                None
-            }
-            Err(error) => {
-                error!(%error, "decode the outcomes of an entry");
-                None
-            }
-        }
-    }
-
     /// The outcome of the entry is lost: nobody may reach this twin again, and it stops.
     fn lose(&mut self, waiters: Vec<Pending>) -> Fate {
         self.life.roster().metrics().unknown.increment(1);
@@ -310,24 +270,67 @@ impl<P: ShardPort> State<P> {
     }
 }
 
-/// Carries the result of a proposal to the twin, and "unknown" when it never learns one.
+/// Brings the result of a proposal to its callers, and word of it to the twin. A courier that ends
+/// midway says that the outcome is lost.
 struct Courier {
-    twin: Option<ActorRef<Message>>,
+    twin: ActorRef<Message>,
+    device: DeviceKey,
+    waiters: Vec<Pending>,
 }
 
 impl Courier {
     fn deliver(mut self, result: Result<Bytes, Failure>) {
-        if let Some(twin) = self.twin.take() {
-            // A twin that has stopped has told its callers already.
-            let _ = twin.send_message(Message::Proposed(result));
+        let answers: Vec<Reply> = match result {
+            Ok(reply) => match decode(&reply, self.waiters.len()) {
+                Some(outcomes) => outcomes.into_iter().map(Ok).collect(),
+                None => return,
+            },
+            Err(failure) if failure.is_certain() => {
+                debug!(device = %self.device, error = %failure, "entry refused");
+                self.waiters.iter().map(|_| Err(failure)).collect()
+            }
+            Err(failure) => {
+                debug!(device = %self.device, error = %failure, "outcome lost");
+                return;
+            }
+        };
+        for (waiter, answer) in self.waiters.drain(..).zip(answers) {
+            waiter.answer(answer);
         }
+        // A twin that has stopped launches nothing more.
+        let _ = self.twin.send_message(Message::Landed);
     }
 }
 
 impl Drop for Courier {
     fn drop(&mut self) {
-        if let Some(twin) = self.twin.take() {
-            let _ = twin.send_message(Message::Proposed(Err(Failure::Unknown)));
+        if !self.waiters.is_empty() {
+            lost(&self.twin, std::mem::take(&mut self.waiters));
+        }
+    }
+}
+
+/// The twin answers, once nobody can reach it any more; where it has stopped, nobody can.
+fn lost(twin: &ActorRef<Message>, waiters: Vec<Pending>) {
+    if let Err(MessagingErr::SendErr(Message::Lost(waiters))) =
+        twin.send_message(Message::Lost(waiters))
+    {
+        let unknown = |waiter: Pending| waiter.answer(Err(Failure::Unknown));
+        waiters.into_iter().for_each(unknown);
+    }
+}
+
+fn decode(reply: &[u8], expected: usize) -> Option<Vec<Outcome>> {
+    match decode_outcomes(reply) {
+        Ok(outcomes) if outcomes.len() == expected => Some(outcomes),
+        Ok(outcomes) => {
+            let got = outcomes.len();
+            error!(expected, got, "wrong number of outcomes of an entry");
+            None
+        }
+        Err(error) => {
+            error!(%error, "decode the outcomes of an entry");
+            None
         }
     }
 }

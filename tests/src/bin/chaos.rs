@@ -35,6 +35,9 @@ struct Arguments {
     /// No fault lasts longer, in seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 30.0)]
     hold_max: f64,
+    /// How often each steadily written shadow is written, in milliseconds: how finely outages are measured
+    #[arg(long, value_name = "MILLISECONDS", default_value_t = 100)]
+    pulse: u64,
     /// The node [default: `antumbra` beside this program]
     #[arg(long)]
     binary: Option<PathBuf>,
@@ -73,7 +76,7 @@ fn go(arguments: &Arguments, seed: u64) -> Result<bool> {
         "there can be 1, 3 or 5 nodes"
     );
     ensure!(
-        arguments.minutes > 0.0 && arguments.hold_max > 0.0,
+        arguments.minutes > 0.0 && arguments.hold_max > 0.0 && arguments.pulse > 0,
         "durations are more than 0"
     );
     let mut node_environment = Vec::new();
@@ -88,6 +91,7 @@ fn go(arguments: &Arguments, seed: u64) -> Result<bool> {
         nodes: arguments.nodes,
         binary: binary(arguments)?,
         hold_max: Duration::from_secs_f64(arguments.hold_max),
+        pulse_every: Duration::from_millis(arguments.pulse),
         keep: arguments.keep,
         verify: !arguments.no_verify,
         environment: node_environment,
@@ -122,11 +126,12 @@ fn binary(arguments: &Arguments) -> Result<PathBuf> {
 fn again(arguments: &Arguments, seed: u64) -> String {
     let own = std::env::current_exe().unwrap_or_else(|_| "chaos".into());
     let mut command = format!(
-        "{} --seed {seed} --minutes {} --nodes {} --hold-max {} --faults {}",
+        "{} --seed {seed} --minutes {} --nodes {} --hold-max {} --pulse {} --faults {}",
         own.display(),
         arguments.minutes,
         arguments.nodes,
         arguments.hold_max,
+        arguments.pulse,
         arguments.faults.text()
     );
     if let Some(binary) = &arguments.binary {

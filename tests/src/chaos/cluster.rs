@@ -210,6 +210,14 @@ impl Cluster {
         }
     }
 
+    /// SIGTERM, and waits for the end. True when the process ended with success.
+    pub fn terminate(&mut self, node: usize) -> Result<bool> {
+        match self.members[node].process.take() {
+            Some(mut process) => process.terminate(),
+            None => Ok(false),
+        }
+    }
+
     /// Removes the data of a node, which must not run. True when there were some.
     pub fn wipe(&mut self, node: usize) -> Result<bool> {
         let member = &self.members[node];

@@ -48,6 +48,7 @@ pub fn harm(planned: &Planned, leader: Option<usize>) -> Box<dyn Harm> {
         }
         Fault::KillTwo => Box::new(processes::Kill::new(nodes[..2].to_vec())),
         Fault::KillAll => Box::new(processes::Kill::new(nodes.clone())),
+        Fault::Shutdown => Box::new(processes::Shutdown::new(leader.unwrap_or(nodes[0]))),
         Fault::Stop => {
             // Often the leader: that is the node whose pause can hurt.
             let leader = leader.filter(|_| planned.flavour.is_multiple_of(2));

@@ -20,6 +20,8 @@ pub enum Fault {
     KillTwo,
     /// SIGKILL of all nodes.
     KillAll,
+    /// SIGTERM of the leader of the shard that is written most: it hands over and ends by itself.
+    Shutdown,
     /// SIGSTOP of one node.
     Stop,
     /// Some nodes do not hear others, who hear them.
@@ -42,11 +44,12 @@ pub enum Fault {
 
 impl Fault {
     /// Every kind.
-    pub const ALL: [Fault; 13] = [
+    pub const ALL: [Fault; 14] = [
         Fault::Kill,
         Fault::KillLeader,
         Fault::KillTwo,
         Fault::KillAll,
+        Fault::Shutdown,
         Fault::Stop,
         Fault::PartitionOneWay,
         Fault::PartitionTwoWay,
@@ -65,6 +68,7 @@ impl Fault {
             Fault::KillLeader => "kill-leader",
             Fault::KillTwo => "kill-two",
             Fault::KillAll => "kill-all",
+            Fault::Shutdown => "shutdown",
             Fault::Stop => "stop",
             Fault::PartitionOneWay => "partition-one-way",
             Fault::PartitionTwoWay => "partition-two-way",
@@ -90,7 +94,7 @@ impl Fault {
         match self {
             Fault::Kill | Fault::KillAll | Fault::Stop => 1,
             Fault::Power | Fault::PowerAll | Fault::Slow | Fault::Full => 1,
-            Fault::KillLeader | Fault::Wipe => 3,
+            Fault::KillLeader | Fault::Shutdown | Fault::Wipe => 3,
             Fault::PartitionOneWay | Fault::PartitionTwoWay | Fault::PartitionBridge => 3,
             Fault::KillTwo => 5,
         }

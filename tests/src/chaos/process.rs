@@ -100,6 +100,13 @@ impl Process {
         Path::new(&format!("/proc/{}", self.id())).exists()
     }
 
+    /// SIGTERM, and waits for the end. True when it ended with success.
+    pub fn terminate(&mut self) -> Result<bool> {
+        self.signal("TERM")?;
+        let status = waiting::until("the process ends", LIMIT, || self.ended().transpose())??;
+        Ok(status.success())
+    }
+
     /// SIGSTOP, and waits until no thread runs any more.
     pub fn stop(&self) -> Result<()> {
         self.signal("STOP")?;

@@ -216,7 +216,8 @@ impl Rounds<'_> {
 
     /// The leader of the shard that is written most.
     fn leader(&mut self, fault: Fault) -> Option<usize> {
-        if !matches!(fault, Fault::KillLeader | Fault::Stop) || self.cluster.nodes() == 1 {
+        let of_leaders = matches!(fault, Fault::KillLeader | Fault::Shutdown | Fault::Stop);
+        if !of_leaders || self.cluster.nodes() == 1 {
             return None;
         }
         let shard = self.hot_shard?;

@@ -48,6 +48,8 @@ pub struct Options {
     pub binary: PathBuf,
     /// No fault lasts longer.
     pub hold_max: Duration,
+    /// How often each steadily written shadow is written: outages are not measured any finer.
+    pub pulse_every: Duration,
     /// Whether logs and data are kept even when all is well.
     pub keep: bool,
     /// Whether the replicas are compared at the end.
@@ -122,6 +124,7 @@ impl Run<'_> {
             recorder: Arc::clone(&self.recorder),
             doors: self.doors.clone(),
             lives: self.cluster.lives(),
+            pulse_every: self.options.pulse_every,
         };
         let seed = self.options.seed;
         let tasks = self.runtime.block_on(async { clients.start(seed) });

@@ -19,8 +19,6 @@ use super::recorder::Recorder;
 const WORKERS: u64 = 10;
 /// Attempts of one operation at most, all with the same request id.
 const ATTEMPTS_MAX: u32 = 5;
-/// How often each steadily written shadow is written, answered or not.
-const PULSE_EVERY: Duration = Duration::from_millis(100);
 const PULSE_LIMIT: Duration = Duration::from_secs(1);
 
 /// What all clients share.
@@ -32,6 +30,8 @@ pub struct Clients {
     pub doors: Doors,
     /// The processes of the nodes.
     pub lives: Lives,
+    /// How often each steadily written shadow is written, answered or not.
+    pub pulse_every: Duration,
 }
 
 impl Clients {
@@ -91,7 +91,7 @@ impl Clients {
 
     /// Open loop: a write every so often, whatever became of the one before.
     async fn pulse(self, shadow: ShadowId, offset: usize) {
-        let mut ticks = interval(PULSE_EVERY);
+        let mut ticks = interval(self.pulse_every);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
         let mut under_way = JoinSet::new();
         let mut node = offset;

@@ -74,8 +74,8 @@ fn chaos_run_three_nodes_keep_every_promise() {
     }
     Run {
         nodes: 3,
-        faults: "kill,kill-leader,kill-all,stop,partition,power,power-all",
-        minutes: 1.75,
+        faults: "kill,kill-leader,kill-all,shutdown,stop,partition,power,power-all",
+        minutes: 2.0,
         hold_max: 3.0,
         arguments: &[],
     }
@@ -114,27 +114,55 @@ fn chaos_run_five_nodes_survive_the_loss_of_two() {
     .must_be_right();
 }
 
-/// The same program must find fault with nodes that do not sync: else the runs above prove nothing.
-#[test]
-fn chaos_run_finds_nodes_that_do_not_sync() {
+/// The same program must find fault with nodes that have a defect: else the runs above prove nothing.
+fn must_be_caught(defect: &str, faults: &str, kinds: &[&str]) {
     if !environment::can_use_root(1) {
         return;
     }
     let (printed, score) = Run {
         nodes: 3,
-        faults: "power-all",
-        minutes: 0.2,
+        faults,
+        minutes: 0.25,
         hold_max: 1.0,
-        arguments: &["--node-env", "ANTUMBRA_TEST_NO_FSYNC=1"],
+        arguments: &["--node-env", defect],
     }
     .finish();
-    assert_eq!(printed.status.code(), Some(1));
+    assert_eq!(printed.status.code(), Some(1), "{defect} was not caught");
     assert_eq!(score["verdict"], "violated");
+    let violations = score["violations"].as_array().unwrap();
+    let seen = |wrong: &Value| kinds.iter().any(|kind| wrong["kind"] == *kind);
+    assert!(violations.iter().any(seen), "{violations:?}");
     let seed = format!("--seed {}", score["seed"]);
     assert!(
         printed.error.contains(&seed),
         "it does not say how to repeat it"
     );
+}
+
+/// Without any fsync a power cut of all nodes loses what was acknowledged.
+#[test]
+fn chaos_run_catches_nodes_that_do_not_sync() {
+    must_be_caught("ANTUMBRA_TEST_NO_FSYNC=1", "power-all", &["Lost"]);
+}
+
+/// What is acknowledged before it is synced is lost when all nodes end at once.
+#[test]
+fn chaos_run_catches_early_acknowledgement() {
+    let defect = "ANTUMBRA_TEST_EARLY_ACKNOWLEDGEMENT=1";
+    must_be_caught(defect, "kill-all", &["Lost"]);
+}
+
+/// Replicas that read without a barrier show old documents, with the mildest of faults.
+#[test]
+fn chaos_run_catches_reads_without_a_barrier() {
+    must_be_caught("ANTUMBRA_TEST_STALE_READS=1", "kill", &["StaleRead"]);
+}
+
+/// Nodes that forget their votes elect two leaders of one term, or go back to terms that have been.
+#[test]
+fn chaos_run_catches_votes_that_are_not_synced() {
+    let kinds = ["Lost", "NotServing", "ProcessEnded", "RepeatedVersion"];
+    must_be_caught("ANTUMBRA_TEST_VOTES_NOT_SYNCED=1", "kill-all", &kinds);
 }
 
 /// Everything, for long: only on demand.

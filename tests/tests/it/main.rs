@@ -20,6 +20,7 @@ mod doors;
 mod durability_kill;
 mod durability_power;
 mod durability_restart;
+mod long_cluster;
 mod long_disk;
 mod tidy;
 mod tidy_docs;

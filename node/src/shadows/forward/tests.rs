@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 use super::wire::{Envelope, Request, decode_request};
 use super::*;
 use crate::shadows::question::Reply;
-use crate::shadows::{Caller, ClusterMark, ReadOptions, ShadowsConfig, ShardPlace, Wiring};
+use crate::shadows::{Caller, ReadOptions, ShadowsConfig, ShardPlace, Wiring};
 
 /// What a node does with a request.
 enum Act {
@@ -121,7 +121,6 @@ fn shadows(script: &Arc<Script>, nodes: &[&str]) -> Shadows {
         node: "a".to_owned(),
         clock: Env::system().clock,
         peers: Arc::<Script>::clone(script),
-        cluster: ClusterMark(1),
         config: ShadowsConfig::default(),
         stop: CancellationToken::new(),
     });

@@ -219,7 +219,6 @@ impl Member {
             node: name.to_owned(),
             clock: env.clock,
             peers: line(),
-            cluster: ClusterMark(9),
             config: ShadowsConfig {
                 bookmark_interval: Duration::from_millis(300),
                 ..ShadowsConfig::default()

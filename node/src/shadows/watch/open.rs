@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use antumbra_raft::ShardId;
 use antumbra_shadow::Position;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use crate::shadows::cursor::{Cursor, end_of};
 use crate::shadows::events::{ResetReason, WatchEvent};
@@ -70,10 +70,17 @@ impl Watch {
         let inner = Arc::clone(&self.shadows.inner);
         let _turn = inner.opening_scans.acquire().await;
         let context = feed.context().clone();
-        let mut steps = scan::open(context, self.interest.clone(), inner.config.stall_timeout);
+        let stall_timeout = inner.config.stall_timeout;
+        let mut steps = scan::open(context, self.interest.clone(), stall_timeout);
         while let Some(step) = steps.recv().await {
             match step? {
-                Opening::Documents(documents) => self.send_documents(documents).await?,
+                Opening::Documents(documents) => {
+                    // Whoever takes nothing must not keep the turn.
+                    match timeout(stall_timeout, self.send_documents(documents)).await {
+                        Ok(sent) => sent?,
+                        Err(_) => return Ok(Err(ResetReason::ReaderTooSlow)),
+                    }
+                }
                 Opening::Done { index } => {
                     return Ok(Ok((Origin::Here(feed), end_of(index))));
                 }

@@ -177,6 +177,18 @@ impl Serving {
     async fn open(&mut self) -> Result<Position, End> {
         let context = self.feed.context().clone();
         prove(&context, Instant::now() + PATIENCE).await?;
+        match self.send_documents(context).await? {
+            Some(index) => {
+                self.send(Item::opened(index)).await?;
+                Ok(end_of(index))
+            }
+            None => Err(self.reset(ResetReason::ReaderTooSlow).await),
+        }
+    }
+
+    /// Sends the current documents, and gives the index that they are of; `None` when the reader is too
+    /// slow. Whoever takes nothing must not keep the turn.
+    async fn send_documents(&self, context: ShardContext) -> Result<Option<u64>, End> {
         let inner = Arc::clone(&self.shadows.inner);
         let _turn = inner.opening_scans.acquire().await;
         let stall_timeout = inner.config.stall_timeout;
@@ -185,16 +197,16 @@ impl Serving {
             match step? {
                 Opening::Documents(documents) => {
                     for message in encode_documents(&documents) {
-                        self.send(message).await?;
+                        match timeout(stall_timeout, self.send(message)).await {
+                            Ok(sent) => sent?,
+                            Err(_) => return Ok(None),
+                        }
                     }
                 }
-                Opening::Done { index } => {
-                    self.send(Item::opened(index)).await?;
-                    return Ok(end_of(index));
-                }
+                Opening::Done { index } => return Ok(Some(index)),
             }
         }
-        Err(self.reset(ResetReason::ReaderTooSlow).await)
+        Ok(None)
     }
 
     /// Sends everything that there is.

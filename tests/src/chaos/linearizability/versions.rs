@@ -128,11 +128,12 @@ impl Gatherer {
         for operation in operations {
             match operation.outcome {
                 Outcome::Found { version, value } => self.found(version, value, operation),
-                Outcome::Conflict { current } if current > 0 => {
-                    if self.mention(current).is_some_and(|change| change.deleted) {
-                        let text = format!("{operation:?}, but version {current} is a delete");
-                        self.violation(Kind::WrongValue, text);
-                    }
+                Outcome::Conflict { current }
+                    if current > 0
+                        && self.mention(current).is_some_and(|change| change.deleted) =>
+                {
+                    let text = format!("{operation:?}, but version {current} is a delete");
+                    self.violation(Kind::WrongValue, text);
                 }
                 _ => {}
             }

@@ -37,6 +37,36 @@ impl Harm for Kill {
     }
 }
 
+/// SIGTERM of one node, which must end by itself and say that all is well, and a start afterwards.
+pub(super) struct Shutdown {
+    victim: usize,
+    ended_well: bool,
+}
+
+impl Shutdown {
+    pub(super) fn new(victim: usize) -> Shutdown {
+        Shutdown {
+            victim,
+            ended_well: false,
+        }
+    }
+}
+
+impl Harm for Shutdown {
+    fn inject(&mut self, cluster: &mut Cluster) -> Result<()> {
+        self.ended_well = cluster.terminate(self.victim)?;
+        Ok(())
+    }
+
+    fn heal(&mut self, cluster: &mut Cluster) -> Result<()> {
+        cluster.start(self.victim)
+    }
+
+    fn hit(&self) -> bool {
+        self.ended_well
+    }
+}
+
 /// SIGSTOP of one node, and SIGCONT afterwards.
 pub(super) struct Stop {
     victim: usize,
