@@ -216,9 +216,9 @@ impl Host {
         self.inner.flush().await
     }
 
-    /// Ends all connections, stops all shards, flushes the state store and closes the log. Drop all
-    /// handles of shards before opening the same directory again in this process. Only the first call
-    /// does anything.
+    /// Ends all connections, stops all shards, flushes the state store and closes the log. Drop the
+    /// host and all handles of shards before opening the same directory again in this process. Only the
+    /// first call does anything.
     pub async fn shutdown(&self) -> Result<(), Error> {
         self.stop.cancel();
         // The handler may hold what holds this host.

@@ -51,6 +51,8 @@ pub struct ShardStatus {
     pub applied_index: u64,
     /// Index up to which its state is on disk.
     pub flushed_index: u64,
+    /// Index up to which its log is purged: a replica that is further behind needs a snapshot.
+    pub purged_index: u64,
     /// Index up to which each replica has the log of this leader; empty on others.
     pub matched: BTreeMap<ReplicaId, u64>,
 }
@@ -113,6 +115,7 @@ impl Shard {
             committed_index: now.local_committed.map_or(0, |id| id.index),
             applied_index: self.applied_index(),
             flushed_index: self.flushed_index(),
+            purged_index: now.purged.map_or(0, |id| id.index),
             matched: matched
                 .map(|(id, matched)| (ReplicaId(*id), matched.map_or(0, |id| id.index)))
                 .collect(),

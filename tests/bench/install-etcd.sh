@@ -32,8 +32,8 @@ from_debian() {
     say "apt-get cannot download etcd-server; run as root: apt-get update"
     return 1
   }
-  dpkg-deb --extract "$directory"/etcd-server_*.deb "$directory/root" || return 1
-  install -D -m 755 "$directory/root/usr/bin/etcd" "$cache/etcd-3.4/etcd"
+  dpkg-deb --extract "$directory"/etcd-server_*.deb "$directory/files" || return 1
+  install -D -m 755 "$directory/files/usr/bin/etcd" "$cache/etcd-3.4/etcd"
   rm -rf "$directory"
 }
 

@@ -375,7 +375,8 @@ async fn a_damaged_marker_stops_the_start() {
         .await
         .unwrap();
     install::mark(&staged).unwrap();
-    let marker = to.path().join("staging/1/READY");
+    let mut directories = std::fs::read_dir(to.path().join("staging")).unwrap();
+    let marker = directories.next().unwrap().unwrap().path().join("READY");
     let mut bytes = std::fs::read(&marker).unwrap();
     bytes[5] ^= 1;
     std::fs::write(&marker, bytes).unwrap();

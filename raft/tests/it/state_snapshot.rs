@@ -169,6 +169,7 @@ async fn a_new_replica_clears_its_ranges_first() {
     add(&first, "left", 1).await;
     drop(first);
     host.shutdown().await.unwrap();
+    drop(host);
     let host = open(directory.path()).await;
     let second = host.start_shard(spec(4, 41), machine).await.unwrap();
     assert!(dump(&second).is_empty());

@@ -100,6 +100,7 @@ pub fn run(options: &Options, say: &mut dyn FnMut(&str)) -> Result<Score> {
             nodes: options.nodes,
             ..Score::default()
         },
+        is_wrong: false,
     };
     run.go(&faults, watchers, say)
 }
@@ -111,6 +112,8 @@ struct Run<'a> {
     doors: Doors,
     recorder: Arc<Recorder>,
     score: Score,
+    /// What was seen so far cannot be right: nothing is worth a long wait.
+    is_wrong: bool,
 }
 
 impl Run<'_> {
@@ -153,7 +156,7 @@ impl Run<'_> {
     }
 
     fn finish_limit(&self) -> Duration {
-        match self.score.is_ok() {
+        match self.score.is_ok() && !self.is_wrong {
             true => FINISH_LIMIT,
             false => WRONG_LIMIT,
         }
@@ -196,6 +199,7 @@ impl Run<'_> {
             .iter()
             .map(|(shadow, version)| (*shadow, *version))
             .collect();
+        self.is_wrong = verdict::is_surely_wrong(&operations, &shown);
         let finish_limit = self.finish_limit();
         say("watchers catch up");
         let beginning = watchers.beginning();

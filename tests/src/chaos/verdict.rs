@@ -116,6 +116,24 @@ pub(super) fn last_versions(
     last
 }
 
+/// A first glance, before anything is waited for: a version that was given twice, or that nobody shows.
+/// The checkers say what is wrong with it.
+pub(super) fn is_surely_wrong(operations: &[Operation], shown: &[ShownAt]) -> bool {
+    let last = last_versions(&[], shown);
+    let mut given = BTreeSet::new();
+    operations.iter().any(|operation| {
+        let (Some(_), Outcome::Accepted { version }) =
+            (operation.action.value(), operation.outcome)
+        else {
+            return false;
+        };
+        let is_missing = last
+            .get(&operation.shadow)
+            .is_some_and(|last| version > *last);
+        !given.insert((operation.shadow, version)) || is_missing
+    })
+}
+
 /// Lets every checker judge, and adds what they say to the score.
 pub(super) fn judge(
     score: &mut Score,

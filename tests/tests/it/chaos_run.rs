@@ -142,14 +142,15 @@ fn must_be_caught(defect: &str, faults: &str, kinds: &[&str]) {
 /// Without any fsync a power cut of all nodes loses what was acknowledged.
 #[test]
 fn chaos_run_catches_nodes_that_do_not_sync() {
-    must_be_caught("ANTUMBRA_TEST_NO_FSYNC=1", "power-all", &["Lost"]);
+    let kinds = ["Lost", "RepeatedVersion"];
+    must_be_caught("ANTUMBRA_TEST_NO_FSYNC=1", "power-all", &kinds);
 }
 
 /// What is acknowledged before it is synced is lost when all nodes end at once.
 #[test]
 fn chaos_run_catches_early_acknowledgement() {
     let defect = "ANTUMBRA_TEST_EARLY_ACKNOWLEDGEMENT=1";
-    must_be_caught(defect, "kill-all", &["Lost"]);
+    must_be_caught(defect, "kill-all", &["Lost", "RepeatedVersion"]);
 }
 
 /// Replicas that read without a barrier show old documents, with the mildest of faults.

@@ -276,9 +276,25 @@ impl Member {
 }
 
 impl Member {
-    /// Flushes the state and purges the log.
+    /// Flushes the state and lets the log be purged.
     pub(super) async fn flush(&self) {
         self.host.flush().await.unwrap();
+    }
+
+    /// Flushes until only the last entries are left in the log: what a replica is being sent is not
+    /// purged at once.
+    pub(super) async fn purge(&self) {
+        let purging = async {
+            loop {
+                self.flush().await;
+                let status = self.host.shard(SHARD).unwrap().status();
+                if status.purged_index + 20 >= status.applied_index {
+                    return;
+                }
+                sleep(Duration::from_millis(20)).await;
+            }
+        };
+        timeout(PATIENCE, purging).await.expect("the log is purged");
     }
 
     /// Stops the replica; the node does not know yet that it has gone.

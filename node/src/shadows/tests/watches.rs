@@ -146,7 +146,7 @@ async fn watch_goes_on_behind_a_snapshot() {
     }
     for member in cluster.members.iter().filter(|m| m.name != lagging) {
         member.flush().await;
-        member.flush().await;
+        member.purge().await;
     }
     cluster.network.heal(&lagging);
     versions.until(&mut stream, "pump", 101).await;
