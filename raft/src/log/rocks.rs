@@ -388,7 +388,8 @@ fn options(config: &HostConfig, create: bool) -> Options {
     options.set_paranoid_checks(true);
     options.set_wal_recovery_mode(DBRecoveryMode::PointInTime);
     options.set_manual_wal_flush(false);
-    options.set_compression_type(DBCompressionType::Lz4);
+    // What is flushed is purged soon: compressing it costs more than it saves.
+    options.set_compression_type(DBCompressionType::None);
     options.set_write_buffer_size(config.log_buffer_bytes);
     options.set_max_write_buffer_number(2);
     options.set_max_total_wal_size(2 * config.log_buffer_bytes as u64);

@@ -59,6 +59,13 @@ const TAG_STORE_V1: u8 = 0x60;
 /// RocksDB flushes by itself when its memtable is this full; harmless, and rarer than our own flushes.
 const MEMTABLE_BYTES: usize = 32 << 20;
 
+/// By level: none for what was just flushed.
+const COMPRESSION: [DBCompressionType; 7] = {
+    let mut levels = [DBCompressionType::Lz4; 7];
+    levels[0] = DBCompressionType::None;
+    levels
+};
+
 /// How to open the state store.
 #[derive(Debug, Clone)]
 pub(crate) struct StateOptions {
@@ -297,6 +304,8 @@ fn rocks_options(options: &StateOptions) -> Options {
     rocks.set_block_based_table_factory(&blocks);
     rocks.set_write_buffer_size(options.memtable_bytes);
     rocks.set_max_write_buffer_number(3);
+    // A flushed file is rewritten soon; only what stays is worth compressing.
+    rocks.set_compression_per_level(&COMPRESSION);
     rocks.set_max_background_jobs(2);
     rocks.set_paranoid_checks(true);
     rocks.set_keep_log_file_num(2);
