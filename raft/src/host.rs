@@ -403,7 +403,7 @@ impl Host {
                 defects: self.config.defects,
                 proposals: Arc::new(Semaphore::new(PROPOSALS_MAX)),
                 proposal_bytes: Arc::new(Semaphore::new(PROPOSAL_BYTES_MAX)),
-                patience: self.config.election_min,
+                patience: self.config.election_max,
                 failure: self.inner.failure.clone(),
                 changing: tokio::sync::Mutex::new(()),
                 running,

@@ -50,7 +50,7 @@ pub(crate) struct Inner {
     pub(crate) defects: Defects,
     pub(crate) proposals: Arc<Semaphore>,
     pub(crate) proposal_bytes: Arc<Semaphore>,
-    /// A follower that was not heard for longer does not get the lead.
+    /// A follower that was not heard for longer does not get the lead: the lease of a leader.
     pub(crate) patience: Duration,
     pub(crate) failure: Failure,
     /// Membership changes come one after another.

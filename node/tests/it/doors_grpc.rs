@@ -450,6 +450,56 @@ async fn streamed_updates_keep_their_order_per_device() {
     site.close().await;
 }
 
+/// An update whose outcome is unknown might yet be carried out: what waited behind it is refused rather
+/// than overtaken.
+#[tokio::test]
+async fn streamed_updates_do_not_pass_one_of_unknown_outcome() {
+    let site = Site::open_with(|config| config.test_switches.lose_proposal = Some(1)).await;
+    let requests = (0..4).map(|sequence| v1::StreamUpdatesRequest {
+        sequence,
+        update: Some(desired("a", &format!(r#"{{"n":{sequence}}}"#))),
+    });
+    let stream = tokio_stream::iter(requests.collect::<Vec<_>>());
+    let replies = site.grpc.clone().stream_updates(stream).await.unwrap();
+    let mut replies = replies.into_inner();
+    let mut reasons = Vec::new();
+    while let Some(reply) = patiently(replies.next()).await {
+        let reply = reply.unwrap();
+        reasons.push((reply.sequence, reply.result.unwrap().reason));
+    }
+    assert_eq!(reasons[0], (0, "OUTCOME_UNKNOWN".to_owned()));
+    let refused = reasons.iter().filter(|(_, reason)| reason == "UNAVAILABLE");
+    assert!(refused.count() >= 1, "{reasons:?}");
+    assert_eq!(reasons.len(), 4);
+    site.close().await;
+}
+
+/// A bulk writer that keeps its stream open must not hold up a node that stops.
+#[tokio::test]
+async fn open_streams_end_when_the_node_stops() {
+    let site = Site::open().await;
+    let (sender, receiver) = tokio::sync::mpsc::channel(1);
+    let requests = tokio_stream::wrappers::ReceiverStream::new(receiver);
+    let replies = site.grpc.clone().stream_updates(requests).await.unwrap();
+    let mut replies = replies.into_inner();
+    let first = v1::StreamUpdatesRequest {
+        sequence: 7,
+        update: Some(desired("a", "{}")),
+    };
+    sender.send(first).await.unwrap();
+    assert_eq!(
+        patiently(replies.next()).await.unwrap().unwrap().sequence,
+        7
+    );
+    let begun = std::time::Instant::now();
+    let stopping = tokio::spawn(site.close());
+    let end = patiently(replies.next()).await.unwrap().unwrap_err();
+    assert_eq!(end.code(), Code::Unavailable);
+    stopping.await.unwrap();
+    assert!(begun.elapsed().as_secs() < 5, "{:?}", begun.elapsed());
+    drop(sender);
+}
+
 #[tokio::test]
 async fn lists_page_through_devices_and_shadows() {
     let site = Site::open().await;

@@ -41,6 +41,28 @@ async fn leadership_is_handed_over() {
     cluster.shutdown().await;
 }
 
+/// A lead is not given to a voter that is away: openraft would take no more writes until somebody else
+/// was elected.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_voter_that_is_away_does_not_get_the_lead() {
+    let cluster = Cluster::start().await;
+    let leader = cluster.leader().await;
+    let away = cluster.followers().await[0];
+    cluster.network.isolate(&away.name);
+    let refused = until(async || {
+        cluster.add("k").await;
+        let moved = leader.shard.transfer_leadership(away.shard.replica(), SOON);
+        moved.await == Err(MembershipError::Unreachable)
+    });
+    refused.await;
+    let begun = std::time::Instant::now();
+    cluster.add("k").await;
+    assert!(begun.elapsed() < Duration::from_secs(3), "writes stopped");
+    cluster.network.heal();
+    cluster.converge().await;
+    cluster.shutdown().await;
+}
+
 /// A node that lost its disk comes back under a new replica id: learner, then one membership change that
 /// drops the old id. Asking again changes nothing.
 #[tokio::test(flavor = "multi_thread")]

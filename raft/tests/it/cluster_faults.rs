@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use antumbra_raft::{BarrierError, ProposeError};
 use bytes::Bytes;
+use tempfile::TempDir;
 use tokio::time::{Instant, sleep};
 
 use crate::cluster_support::{Cluster, replica, term, until};
-use crate::host_support::read;
+use crate::host_support::{copy, read};
 
 /// A leader that is cut off acknowledges nothing and serves no barrier; the others go on, and when it is
 /// back all agree. What it was asked meanwhile was refused, or its outcome was said to be unknown.
@@ -117,6 +118,90 @@ async fn a_lost_leader_loses_nothing() {
     cluster.open(&old, replica(&old), BTreeMap::new()).await;
     cluster.converge().await;
     cluster.shutdown().await;
+}
+
+/// Writes that never stop must not keep a replica from being ready that was started again.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replica_recovers_while_writes_go_on() {
+    let mut cluster = Cluster::start().await;
+    for n in 0..50 {
+        cluster.add(&format!("key-{n}")).await;
+    }
+    let away = cluster.followers().await[0].name.clone();
+    cluster.close(&away).await;
+    cluster.open(&away, replica(&away), BTreeMap::new()).await;
+    let stop = AtomicBool::new(false);
+    let writer = async |n: usize| {
+        while !stop.load(Ordering::Relaxed) {
+            let _ = cluster.propose(&format!("add load-{n} 1")).await;
+        }
+    };
+    let writers = futures::future::join_all((0..64).map(writer));
+    let recovery = async {
+        sleep(Duration::from_millis(100)).await;
+        let recovered = cluster
+            .member(&away)
+            .shard
+            .recovered(Duration::from_secs(20));
+        let recovered = recovered.await;
+        stop.store(true, Ordering::Relaxed);
+        recovered
+    };
+    let (_, recovered) = tokio::join!(writers, recovery);
+    recovered.unwrap();
+    cluster.converge().await;
+    cluster.shutdown().await;
+}
+
+/// A disk that was set back has lost entries that its replica had reported durable, and perhaps votes: the
+/// node stops, and neither votes nor is quietly filled up again.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_follower_that_lost_acknowledged_entries_stops() {
+    let mut cluster = Cluster::start().await;
+    for n in 0..50 {
+        cluster.add(&format!("key-{n}")).await;
+    }
+    cluster.converge().await;
+    let victim = cluster.followers().await[0].name.clone();
+    cluster.close(&victim).await;
+    let old = TempDir::new().unwrap();
+    copy(cluster.directory(&victim), old.path());
+    cluster
+        .open(&victim, replica(&victim), BTreeMap::new())
+        .await;
+    for n in 0..50 {
+        cluster.add(&format!("later-{n}")).await;
+    }
+    cluster.converge().await;
+    cluster.close(&victim).await;
+    cluster.set_back(&victim, old);
+    cluster
+        .open(&victim, replica(&victim), BTreeMap::new())
+        .await;
+    let failed = cluster.member(&victim).host.failed();
+    until(async || failed.borrow().is_some()).await;
+    let code = failed.borrow().as_ref().map(|error| error.code());
+    assert_eq!(code, Some("LOG_DAMAGED"));
+    // The others go on without it.
+    cluster.network.remove(&victim);
+    cluster.add("k").await;
+}
+
+/// Large commands that wait for a quorum that is away are bounded by their bytes, not only by their number.
+#[tokio::test(flavor = "multi_thread")]
+async fn proposals_are_bounded_by_bytes() {
+    let cluster = Cluster::start().await;
+    let leader = cluster.leader().await;
+    let at = term(&leader.shard).unwrap();
+    cluster.network.isolate(&leader.name);
+    let large = Bytes::from(vec![b' '; antumbra_raft::COMMAND_BYTES_MAX]);
+    let proposals = (0..24).map(|_| leader.shard.propose(at, large.clone()));
+    let patience = Duration::from_millis(200);
+    let ended = proposals.map(|one| tokio::time::timeout(patience, one));
+    let ended = futures::future::join_all(ended).await;
+    let overloaded = |end: &&Result<_, _>| matches!(end, Ok(Err(ProposeError::Overloaded)));
+    let refused = ended.iter().filter(overloaded).count();
+    assert_eq!(refused, 8, "16 of 4 MiB are taken: {ended:?}");
 }
 
 /// A follower that hears nothing asks before it campaigns: when it is back, the leader still leads in

@@ -1,6 +1,7 @@
 //! Three hosts in one process, connected by memory, with one shard.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -102,6 +103,16 @@ impl Cluster {
     /// Forgets what a node that was closed has on disk.
     pub(crate) fn wipe(&mut self, name: &str) {
         self.directories.remove(name);
+    }
+
+    /// Where a node keeps its data.
+    pub(crate) fn directory(&self, name: &str) -> &Path {
+        self.directories[name].path()
+    }
+
+    /// Gives a node that was closed another directory.
+    pub(crate) fn set_back(&mut self, name: &str, directory: TempDir) {
+        self.directories.insert(name.to_owned(), directory);
     }
 
     pub(crate) fn member(&self, name: &str) -> &Member {
