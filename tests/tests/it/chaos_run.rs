@@ -142,7 +142,8 @@ fn must_be_caught(defect: &str, faults: &str, kinds: &[&str]) {
 /// Without any fsync a power cut of all nodes loses what was acknowledged.
 #[test]
 fn chaos_run_catches_nodes_that_do_not_sync() {
-    let kinds = ["Lost", "RepeatedVersion"];
+    // Or the nodes notice by themselves that something is missing, and do not start.
+    let kinds = ["Lost", "RepeatedVersion", "ProcessEnded"];
     must_be_caught("ANTUMBRA_TEST_NO_FSYNC=1", "power-all", &kinds);
 }
 
