@@ -23,7 +23,9 @@ const LIVE_RATE: f64 = 50.0;
 /// How often a fault that lasts is looked after.
 const STEP: Duration = Duration::from_millis(200);
 /// After so long without service the run ends.
-const GIVE_UP: Duration = Duration::from_secs(30);
+const GIVE_UP: Duration = Duration::from_secs(15);
+/// A node that must stop has stopped by then.
+const STOP_LIMIT: Duration = Duration::from_secs(15);
 const READY_LIMIT: Duration = Duration::from_secs(60);
 const REPAIR_LIMIT: Duration = Duration::from_secs(60);
 
@@ -34,6 +36,9 @@ pub(super) struct Rounds<'a> {
     pub(super) score: &'a mut Score,
     /// The shard that is written most, when it is known.
     pub(super) hot_shard: Option<u64>,
+    /// Nodes that may still end by themselves, and until when: one that met a fault which stops it takes
+    /// a moment for that, also when the fault is over by then.
+    pub(super) ending: Option<(Instant, Vec<usize>)>,
 }
 
 impl Rounds<'_> {
@@ -107,9 +112,15 @@ impl Rounds<'_> {
     /// Notes processes that ended by themselves. Those that may not are started again, as whoever
     /// watches over a node would do.
     fn look_after(&mut self, may_end: &[usize]) -> Result<()> {
+        let late = self.ending.as_ref();
+        let late = late.filter(|(until, _)| Instant::now() < *until);
+        let late = late.map_or(Vec::new(), |(_, nodes)| nodes.clone());
         for ended in self.cluster.ended()? {
-            if may_end.contains(&ended.node) {
+            if may_end.contains(&ended.node) || late.contains(&ended.node) {
                 self.score.ended += 1;
+                if !may_end.contains(&ended.node) {
+                    self.cluster.start(ended.node)?;
+                }
                 continue;
             }
             self.violation(Kind::ProcessEnded, ended.text);
@@ -151,6 +162,9 @@ impl Rounds<'_> {
         say: &mut dyn FnMut(&str),
     ) -> Result<bool> {
         self.look_after(harm.may_end())?;
+        if !harm.may_end().is_empty() {
+            self.ending = Some((Instant::now() + STOP_LIMIT, harm.may_end().to_vec()));
+        }
         harm.heal(self.cluster)?;
         let healed = self.recorder.now();
         let hit = harm.hit() && live;

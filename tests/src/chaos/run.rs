@@ -140,6 +140,7 @@ impl Run<'_> {
             recorder: &self.recorder,
             score: &mut self.score,
             hot_shard: None,
+            ending: None,
         };
         rounds.look_around();
         rounds.all(self.options, faults, say)?;
@@ -174,7 +175,11 @@ impl Run<'_> {
         say("all is read through every node");
         let mut all = Vec::new();
         for node in 0..self.options.nodes {
-            let reading = verdict::read_all(&self.recorder, &self.doors, node, SERVE_LIMIT);
+            let limit = match self.score.is_ok() {
+                true => SERVE_LIMIT,
+                false => WRONG_LIMIT,
+            };
+            let reading = verdict::read_all(&self.recorder, &self.doors, node, limit);
             match self.runtime.block_on(reading) {
                 Ok(shown) => all.extend(shown),
                 Err(error) => self.violation(
