@@ -95,6 +95,7 @@ start_antumbra() {
     kill -0 "${running[0]}" 2>/dev/null || fail "antumbra ended: $(tail -5 "$log")"
     sleep 0.1
   done
+  grep -qx ready "$log" || cp "$data"/antumbra/*.log "$out"/ 2>/dev/null || true
   grep -qx ready "$log" || fail "antumbra is not ready after 120 s: $(tail -5 "$log")"
   endpoints=
   for i in $(seq 0 $((nodes - 1))); do

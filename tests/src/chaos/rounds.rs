@@ -95,7 +95,16 @@ impl Rounds<'_> {
         let rest = options.lasts.saturating_sub(begun.elapsed());
         self.pause(rest.min(Duration::from_secs(2)))?;
         self.close();
-        Ok(())
+        // A node that is still about to end is started again before everything is compared.
+        let until = self.ending.as_ref().map(|(until, _)| *until);
+        while until.is_some_and(|until| Instant::now() < until) {
+            thread::sleep(STEP);
+            self.look_after(&[])?;
+        }
+        match self.score.is_ok() {
+            true => self.wait_ready(&[]),
+            false => Ok(()),
+        }
     }
 
     /// Lets time pass, and says whether clients were at work.
