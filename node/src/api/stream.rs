@@ -117,7 +117,7 @@ impl Pipeline {
             let readable = open && self.held < self.door.stream_updates_max;
             tokio::select! {
                 biased;
-                () = stopping.as_mut(), if !stopped => (open, stopped) = (false, true),
+                () = stopping.as_mut(), if open => (open, stopped) = (false, true),
                 Some(done) = self.running.next(), if self.held > 0 => self.finish(done).await?,
                 message = incoming.message(), if readable => match message {
                     Ok(Some(request)) => self.take(request).await?,

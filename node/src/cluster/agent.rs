@@ -36,7 +36,7 @@ use super::state::{
 const POLL_INTERVAL: Duration = Duration::from_millis(500);
 /// A node with a replica asks others every so many times: its replica may have left the group
 /// without hearing of it.
-const POLLS_PER_QUESTION: u32 = 10;
+const POLLS_PER_QUESTION: u64 = 10;
 const POLL_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Changes and bytes of them that wait in memory for the watchers of one shard.
@@ -421,24 +421,11 @@ impl Agent {
         let (office, stop) = (Arc::clone(&self.office), self.stop.clone());
         let mut applied = self.meta.state();
         self.tasks.spawn(async move {
-            let mut ticks = interval(POLL_INTERVAL);
-            ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-            let mut polls = 0_u32;
             loop {
                 tokio::select! {
                     biased;
                     () = stop.cancelled() => return,
                     changed = applied.changed() => if changed.is_err() { return },
-                    _ = ticks.tick() => {
-                        polls = polls.wrapping_add(1);
-                        let has_replica = applied.borrow().is_some();
-                        let asks = !has_replica || polls.is_multiple_of(POLLS_PER_QUESTION);
-                        let polling = stop.run_until_cancelled(poll(&office, asks));
-                        if polling.await.is_none() {
-                            return;
-                        }
-                        continue;
-                    }
                 }
                 let state = applied.borrow_and_update().clone();
                 if let Some(state) = state
@@ -448,6 +435,30 @@ impl Agent {
                 }
             }
         });
+        // In a task of its own: a node that does not answer must not hold up what this one knows.
+        let (office, stop, applied) = (
+            Arc::clone(&self.office),
+            self.stop.clone(),
+            self.meta.state(),
+        );
+        self.tasks.spawn(async move {
+            stop.run_until_cancelled(poll_again_and_again(&office, applied))
+                .await;
+        });
+    }
+}
+
+async fn poll_again_and_again(
+    office: &Arc<Office>,
+    applied: watch::Receiver<Option<Arc<ClusterState>>>,
+) {
+    let mut ticks = interval(POLL_INTERVAL);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    for polls in 1_u64.. {
+        ticks.tick().await;
+        let has_replica = applied.borrow().is_some();
+        let asks = !has_replica || polls.is_multiple_of(POLLS_PER_QUESTION);
+        poll(office, asks).await;
     }
 }
 
