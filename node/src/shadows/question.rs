@@ -5,7 +5,7 @@ use antumbra_raft::Key;
 use antumbra_shadow::{DeviceId, DeviceKey, Document, ShadowName, Tenant};
 
 use super::list::{DeviceFilter, Found, ShadowSummary};
-use super::read::ReadOptions;
+use super::read::{Consistency, ReadOptions};
 
 /// A read that one shard answers.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,6 +50,14 @@ impl Question {
         match self {
             Question::Document { device, .. } | Question::Shadows { device, .. } => &device.tenant,
             Question::Devices { filter, .. } => &filter.tenant,
+        }
+    }
+
+    /// Whether any replica's state will do, however old.
+    pub(crate) fn is_local(&self) -> bool {
+        match self {
+            Question::Document { options, .. } => options.consistency == Consistency::Local,
+            Question::Shadows { .. } | Question::Devices { .. } => false,
         }
     }
 

@@ -27,10 +27,14 @@ impl Shadows {
         question: &Question,
         deadline: Instant,
     ) -> Result<Reply, Error> {
+        let purpose = match question.is_local() {
+            true => Purpose::LocalRead,
+            false => Purpose::Read,
+        };
         let mut retry = Retry::new(deadline);
         loop {
             let table = self.table();
-            let answered = match self.server(&table, shard, Purpose::Read, &retry) {
+            let answered = match self.server(&table, shard, purpose, &retry) {
                 Server::Here(context) => {
                     let answered = self.answer(&context, question, deadline).await;
                     if answered.is_err() {

@@ -95,8 +95,11 @@ pub trait Peers: Send + Sync + 'static {
 enum Purpose {
     /// Only the leader can.
     Change,
-    /// Every replica can; the leader needs one round trip less.
+    /// Every replica can that keeps up; the leader needs one round trip less.
     Read,
+    /// What the replica here has applied, however far behind it is: from one replica to another a
+    /// reader could go back.
+    LocalRead,
 }
 
 /// Who serves an attempt.
@@ -123,6 +126,7 @@ impl Shadows {
         let local = table.local(shard);
         let here = match (local, purpose) {
             (None, _) => Here::No,
+            (Some(_), Purpose::LocalRead) => Here::Could,
             // A leader that cannot answer a read may be cut off without knowing it yet.
             (Some(_), Purpose::Read) if !hints.is_doubted(shard) => Here::Could,
             (Some(_), Purpose::Read) => Here::Lags,

@@ -76,6 +76,27 @@ async fn pages_go_on_at_another_node() {
     cluster.stop().await;
 }
 
+/// A replica that lags is not asked for what is newest, but for what it has: a reader that is sent to
+/// another replica and back would see time go back.
+#[tokio::test(flavor = "multi_thread")]
+async fn local_read_stays_at_a_replica_that_lags() {
+    let cluster = Cluster::start(3, 1).await;
+    let (leader, follower) = (cluster.leader().await, cluster.follower().await);
+    update(cluster.shadows(&leader), "pump", r#"{"x":1}"#).await;
+    let shadows = cluster.shadows(&follower);
+    let local = ReadOptions {
+        consistency: Consistency::Local,
+        min_version: 1,
+    };
+    shadows.inner.hints.doubt(SHARD);
+    cluster.network.forwarded.lock().clear();
+    read(shadows, "pump", local).await.unwrap();
+    assert_eq!(*cluster.network.forwarded.lock(), []);
+    read(shadows, "pump", ReadOptions::default()).await.unwrap();
+    assert_eq!(*cluster.network.forwarded.lock(), [(follower, leader)]);
+    cluster.stop().await;
+}
+
 /// Who does not lead refuses with a hint and asks nobody else, so nothing runs in circles.
 #[tokio::test(flavor = "multi_thread")]
 async fn receiver_never_forwards() {
