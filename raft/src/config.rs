@@ -84,7 +84,7 @@ impl HostConfig {
             log_queue_bytes: 64 << 20,
             log_batch_bytes: 4 << 20,
             log_buffer_bytes: 32 << 20,
-            heartbeat: Duration::from_millis(100),
+            heartbeat: Duration::from_millis(200),
             election_min: Duration::from_millis(400),
             election_max: Duration::from_millis(800),
             snapshot_bytes_per_second: 64 << 20,

@@ -57,7 +57,7 @@ pub trait Rows {
     fn get(&mut self, key: &RowKey) -> Result<Option<Bytes>, Self::Error>;
 
     /// Writes a row.
-    fn put(&mut self, key: &RowKey, value: Vec<u8>);
+    fn put(&mut self, key: &RowKey, value: Bytes);
 
     /// Removes a row.
     fn delete(&mut self, key: &RowKey);

@@ -154,7 +154,7 @@ sections! {
     /// Timing of the replicated log.
     raft: Raft {
         /// How often a leader makes itself heard.
-        heartbeat: Duration = Duration::from_millis(100),
+        heartbeat: Duration = Duration::from_millis(200),
         /// A follower that hears nothing stands for election after a random time between this
         /// and `election_timeout_max`.
         election_timeout_min: Duration = Duration::from_millis(400),

@@ -137,7 +137,7 @@ impl Rows for TxRows<'_, '_> {
         self.0.get(&keys::row(key))
     }
 
-    fn put(&mut self, key: &RowKey, value: Vec<u8>) {
+    fn put(&mut self, key: &RowKey, value: Bytes) {
         self.0.put(keys::row(key), value);
     }
 

@@ -59,6 +59,9 @@ const TAG_STORE_V1: u8 = 0x60;
 /// RocksDB flushes by itself when its memtable is this full; harmless, and rarer than our own flushes.
 const MEMTABLE_BYTES: usize = 32 << 20;
 
+/// Flushed files that wait before they are merged into the next level.
+const L0_FILES: i32 = 8;
+
 /// By level: none for what was just flushed.
 const COMPRESSION: [DBCompressionType; 7] = {
     let mut levels = [DBCompressionType::Lz4; 7];
@@ -306,6 +309,9 @@ fn rocks_options(options: &StateOptions) -> Options {
     rocks.set_max_write_buffer_number(3);
     // A flushed file is rewritten soon; only what stays is worth compressing.
     rocks.set_compression_per_level(&COMPRESSION);
+    // Documents are written over and over: the more flushed files are merged at a time, the fewer of
+    // their old versions are copied.
+    rocks.set_level_zero_file_num_compaction_trigger(L0_FILES);
     rocks.set_max_background_jobs(2);
     rocks.set_paranoid_checks(true);
     rocks.set_keep_log_file_num(2);

@@ -47,9 +47,10 @@ impl<'a> WriteTx<'a> {
     }
 
     /// Writes a row.
-    pub fn put(&mut self, key: Key, value: Vec<u8>) {
+    pub fn put(&mut self, key: Key, value: impl Into<Bytes>) {
+        let value = value.into();
         self.bytes += key.as_bytes().len() + value.len() + ROW_OVERHEAD_BYTES;
-        self.rows.insert(key, Some(Bytes::from(value)));
+        self.rows.insert(key, Some(value));
     }
 
     /// Deletes a row; no matter whether it exists.

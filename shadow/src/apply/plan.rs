@@ -172,7 +172,7 @@ impl<'a, R: Rows> Plan<'a, R> {
         let mut changes = Vec::with_capacity(self.steps.len());
         for step in self.steps {
             let key = RowKey::Document(self.device.clone(), step.shadow.clone());
-            self.rows.put(&key, step.current.encoded().to_vec());
+            self.rows.put(&key, step.current.encoded().clone());
             changes.push(Change {
                 device: self.device.clone(),
                 shadow: step.shadow,

@@ -95,7 +95,7 @@ impl Remembered {
             _ => changed,
         };
         if let Some(row) = row {
-            rows.put(&RowKey::Device(device.clone()), row.encode());
+            rows.put(&RowKey::Device(device.clone()), row.encode().into());
         }
         Ok(())
     }
@@ -121,11 +121,11 @@ fn remember<R: Rows>(
     };
     rows.put(
         &RowKey::RequestOrder(device.clone(), row.requests_to),
-        order.encode(),
+        order.encode().into(),
     );
     rows.put(
         &RowKey::Request(device.clone(), request_id.clone()),
-        request.encode(),
+        request.encode().into(),
     );
     row.requests_to = row.requests_to.saturating_add(1);
 }

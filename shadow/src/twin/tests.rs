@@ -26,8 +26,8 @@ impl Rows for MemoryRows {
         Ok(self.0.get(key).cloned())
     }
 
-    fn put(&mut self, key: &RowKey, value: Vec<u8>) {
-        self.0.insert(key.clone(), value.into());
+    fn put(&mut self, key: &RowKey, value: Bytes) {
+        self.0.insert(key.clone(), value);
     }
 
     fn delete(&mut self, key: &RowKey) {

@@ -27,8 +27,8 @@ impl Rows for AnyRows {
         Ok(self.0.get(key).map(|value| Bytes::copy_from_slice(value)))
     }
 
-    fn put(&mut self, key: &RowKey, value: Vec<u8>) {
-        self.0.insert(key.clone(), value);
+    fn put(&mut self, key: &RowKey, value: Bytes) {
+        self.0.insert(key.clone(), value.to_vec());
     }
 
     fn delete(&mut self, key: &RowKey) {

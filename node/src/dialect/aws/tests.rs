@@ -26,8 +26,8 @@ impl Rows for Thing {
         Ok(self.rows.get(key).cloned())
     }
 
-    fn put(&mut self, key: &RowKey, value: Vec<u8>) {
-        self.rows.insert(key.clone(), value.into());
+    fn put(&mut self, key: &RowKey, value: Bytes) {
+        self.rows.insert(key.clone(), value);
     }
 
     fn delete(&mut self, key: &RowKey) {

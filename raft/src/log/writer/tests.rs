@@ -136,6 +136,16 @@ async fn append(log: &mut ShardLog, range: std::ops::Range<u64>) -> Flushed {
     done
 }
 
+/// One client at a time must not pay for the batches of many.
+#[test]
+fn only_who_comes_with_others_waits_for_more() {
+    assert_eq!(interval(0), Duration::ZERO);
+    assert_eq!(interval(1), Duration::ZERO);
+    assert_eq!(interval(2), Duration::from_micros(2_200));
+    assert_eq!(interval(30), GATHER_MAX);
+    assert_eq!(interval(usize::MAX), GATHER_MAX);
+}
+
 /// Invariant: nothing is acknowledged before it is synced, yet it is readable at once.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn acknowledges_only_after_fsync() {
