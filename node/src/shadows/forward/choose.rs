@@ -28,8 +28,8 @@ pub(super) enum Here {
     Lags,
     /// It could, unless it has just failed.
     Could,
-    /// It leads, so nobody else is worth asking.
-    Leads,
+    /// Nobody else may answer: it leads, or what it has is what is asked for.
+    Only,
 }
 
 /// What is known when somebody has to be picked.
@@ -55,7 +55,7 @@ pub(super) fn pick(prospect: &Prospect<'_>) -> Pick {
     let fresh = |node: &Node| other(node) && prospect.failed != Some(node.name.as_str());
     let leaders = || prospect.leaders.iter().flatten();
     let fresh_here = prospect.here == Here::Could && prospect.failed != Some(prospect.me);
-    if prospect.here == Here::Leads || fresh_here {
+    if prospect.here == Here::Only || fresh_here {
         return Pick::Here;
     }
     if let Some(leader) = leaders().find(|node| fresh(node)) {
@@ -162,7 +162,7 @@ mod tests {
         known.leaders = [Some(node("a")), None];
         known.failed = None;
         assert_eq!(pick(&known), there("b"), "this node never asks itself");
-        known.here = Here::Leads;
+        known.here = Here::Only;
         known.failed = Some("a");
         assert_eq!(pick(&known), Pick::Here);
     }

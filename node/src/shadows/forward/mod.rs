@@ -126,17 +126,17 @@ impl Shadows {
         let local = table.local(shard);
         let here = match (local, purpose) {
             (None, _) => Here::No,
-            (Some(_), Purpose::LocalRead) => Here::Could,
+            (Some(_), Purpose::LocalRead) => Here::Only,
             // A leader that cannot answer a read may be cut off without knowing it yet.
             (Some(_), Purpose::Read) if !hints.is_doubted(shard) => Here::Could,
             (Some(_), Purpose::Read) => Here::Lags,
-            (Some(context), Purpose::Change) if context.leads() => Here::Leads,
+            (Some(context), Purpose::Change) if context.leads() => Here::Only,
             (Some(_), Purpose::Change) => Here::No,
         };
         let failed = retry.failed.as_deref();
         match local {
             // The usual case: nobody else need be known.
-            Some(context) if failed.is_none() && matches!(here, Here::Leads | Here::Could) => {
+            Some(context) if failed.is_none() && matches!(here, Here::Only | Here::Could) => {
                 return Server::Here(context.clone());
             }
             _ => {}
