@@ -13,6 +13,7 @@ use bytes::{Buf, BufMut, Bytes};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use crate::command::Command;
 use crate::types::{Entry, LogId, Membership, Node, Payload, Vote, log_id, term_of};
 
 /// No stored value that goes through bincode is longer.
@@ -227,7 +228,10 @@ pub(crate) fn put_entry(bytes: &mut Vec<u8>, entry: &Entry) {
     let membership;
     let (kind, payload) = match &entry.payload {
         Payload::Blank => (EntryKind::Blank, &[][..]),
-        Payload::Normal(command) => (EntryKind::Command, &command.0[..]),
+        Payload::Normal(command) => match command.parts() {
+            (false, bytes) => (EntryKind::Command, &bytes[..]),
+            (true, bytes) => (EntryKind::Group, &bytes[..]),
+        },
         Payload::Membership(m) => {
             membership = encode_body(&MembershipV1::from(m));
             (EntryKind::Membership, &membership[..])
@@ -251,7 +255,11 @@ pub fn decode_entry(mut bytes: Bytes) -> Result<Entry, DecodeError> {
     let log_id = log_id(bytes.get_u64(), bytes.get_u64());
     let payload = match bytes.get_u8() {
         kind if kind == EntryKind::Blank as u8 && bytes.is_empty() => Payload::Blank,
-        kind if kind == EntryKind::Command as u8 => Payload::Normal(bytes.into()),
+        kind if kind == EntryKind::Command as u8 => Payload::Normal(Command::one(bytes)),
+        kind if kind == EntryKind::Group as u8 => {
+            let group = Command::group_of(bytes);
+            Payload::Normal(group.ok_or(DecodeError::Impossible("the group is cut"))?)
+        }
         kind if kind == EntryKind::Membership as u8 => {
             Payload::Membership(decode_body::<MembershipV1>(&bytes)?.try_into()?)
         }
@@ -267,6 +275,8 @@ enum EntryKind {
     Blank = 0,
     Command = 1,
     Membership = 2,
+    /// Several commands, each behind its length (4 bytes, big endian).
+    Group = 3,
 }
 
 fn untag(tag: Tag, bytes: &[u8]) -> Result<&[u8], DecodeError> {

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use futures::future::join_all;
 use openraft::Raft;
 use openraft::errors::{InitializeError, RaftError};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
@@ -21,9 +21,10 @@ use crate::ids::ShardId;
 use crate::log::ShardLog;
 use crate::machine::{ErasedMachine, Machine};
 use crate::net::{Duplex, ForwardError, ForwardHandler, Lane, Links, Peers, Server, Transport};
+use crate::proposals::Proposals;
 use crate::replica::{ShardRaft, ShardSpec, raft_config};
 use crate::role::{Role, RoleKeeper};
-use crate::shard::{Inner, PROPOSAL_BYTES_MAX, PROPOSALS_MAX, Shard};
+use crate::shard::{Inner, Shard};
 use crate::shards::Shards;
 use crate::state::{Key, Position, PositionRow, Progress, ShardState};
 use crate::stores::{FlushService, Stores};
@@ -395,14 +396,13 @@ impl Host {
         running.close();
         Shard {
             inner: Arc::new(Inner {
+                proposals: Proposals::new(raft.clone()),
                 raft,
                 store: Arc::clone(&self.inner.state),
                 progress,
                 role: watched,
                 barrier,
                 defects: self.config.defects,
-                proposals: Arc::new(Semaphore::new(PROPOSALS_MAX)),
-                proposal_bytes: Arc::new(Semaphore::new(PROPOSAL_BYTES_MAX)),
                 patience: self.config.election_max,
                 failure: self.inner.failure.clone(),
                 changing: tokio::sync::Mutex::new(()),

@@ -23,6 +23,7 @@
 
 pub mod barrier;
 pub mod codec;
+pub mod command;
 pub mod config;
 pub mod env;
 pub mod error;
@@ -34,6 +35,7 @@ pub mod machine;
 pub mod membership;
 pub mod metrics;
 pub mod net;
+mod proposals;
 pub mod replica;
 pub mod role;
 pub mod shard;
@@ -43,6 +45,7 @@ mod stores;
 pub mod types;
 
 pub use barrier::BarrierError;
+pub use command::Commands;
 pub use config::{Defects, HostConfig, SyncMode};
 pub use env::{Clock, Env, Random};
 pub use error::Error;

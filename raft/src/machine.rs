@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use crate::command::Commands;
 use crate::error::Error;
 use crate::ids::ShardId;
 use crate::state::WriteTx;
@@ -22,8 +23,8 @@ pub struct EntryPosition {
 /// Applies committed commands of one or more shards.
 ///
 /// # For correctness
-/// - `apply` is deterministic: the same rows and the same command give the same writes and the same
-///   reply on every replica and on every replay. It reads rows only through the transaction.
+/// - `apply` is deterministic: the same rows and the same commands give the same writes and the same
+///   replies on every replica and on every replay. It reads rows only through the transaction.
 /// - `apply` is total: what it cannot decode is a rejection inside the reply. `Err` is for failures
 ///   of the storage only and stops the replica. A panic is a bug and stops this replica only.
 /// - Replay: after a crash the engine applies again every entry after the flushed position, on
@@ -33,15 +34,15 @@ pub trait Machine: Send + Sync + 'static {
     /// What a command changed, for observers.
     type Change: Send + Sync + 'static;
 
-    /// Applies one committed command: writes its rows into `tx`, adds what observers shall see to
-    /// `changes` and gives the reply for the proposer.
+    /// Applies the committed commands of one entry in their order: writes their rows into `tx`, adds what
+    /// observers shall see to `changes` and gives the reply to each.
     fn apply(
         &self,
         tx: &mut WriteTx<'_>,
         at: EntryPosition,
-        command: &[u8],
+        commands: Commands<'_>,
         changes: &mut Vec<Arc<Self::Change>>,
-    ) -> Result<Bytes, Error>;
+    ) -> Result<Vec<Bytes>, Error>;
 
     /// Everything up to `index` is readable in the state store; `changes` is what is new since the
     /// last call. Called before any barrier or proposer of the shard can see that position. Must
@@ -51,7 +52,7 @@ pub trait Machine: Send + Sync + 'static {
     /// The rows of the shard were replaced by a snapshot: what was derived from them is stale.
     fn reset(&self, shard: ShardId);
 
-    /// A command that asks to have the state right after it kept for a while, and under which number.
+    /// A command that asks to have the state right after its entry kept for a while, and under which number.
     /// Replicas that keep it at the same index can be compared by [`crate::Shard::checksum`].
     fn pin(&self, command: &[u8]) -> Option<u64> {
         let _ = command;
@@ -78,8 +79,8 @@ pub(crate) trait ApplyBatch: Send {
         &mut self,
         tx: &mut WriteTx<'_>,
         at: EntryPosition,
-        command: &[u8],
-    ) -> Result<Bytes, Error>;
+        commands: Commands<'_>,
+    ) -> Result<Vec<Bytes>, Error>;
 
     /// As [`Machine::applied`], with all changes of the batch.
     fn applied(self: Box<Self>, shard: ShardId, index: u64);
@@ -112,9 +113,9 @@ impl<M: Machine> ApplyBatch for Changes<'_, M> {
         &mut self,
         tx: &mut WriteTx<'_>,
         at: EntryPosition,
-        command: &[u8],
-    ) -> Result<Bytes, Error> {
-        self.machine.apply(tx, at, command, &mut self.changes)
+        commands: Commands<'_>,
+    ) -> Result<Vec<Bytes>, Error> {
+        self.machine.apply(tx, at, commands, &mut self.changes)
     }
 
     fn applied(self: Box<Self>, shard: ShardId, index: u64) {

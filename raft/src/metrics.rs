@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use metrics::{Unit, counter, describe_counter, describe_histogram, histogram};
 
-use crate::log::{Action, Batch};
+use crate::log::Counts;
 use crate::net::Lane;
 
 /// Seconds that writing and syncing one batch of the log took.
@@ -13,6 +13,8 @@ pub const LOG_FSYNC_SECONDS: &str = "antumbra_raft_log_fsync_seconds";
 pub const LOG_BATCH_ENTRIES: &str = "antumbra_raft_log_batch_entries";
 /// Bytes of entries that were written to the log.
 pub const LOG_WRITTEN_BYTES: &str = "antumbra_raft_log_written_bytes_total";
+/// Commands in the entries that were written to the log.
+pub const LOG_COMMANDS: &str = "antumbra_raft_log_commands_total";
 /// Batches that were written to the log.
 pub const LOG_BATCHES: &str = "antumbra_raft_log_batches_total";
 /// How often the seal of the log was written.
@@ -40,6 +42,7 @@ pub fn describe() {
         Unit::Bytes,
         "Bytes of entries written to the log"
     );
+    describe_counter!(LOG_COMMANDS, "Commands written to the log");
     describe_counter!(LOG_BATCHES, "Batches written to the log");
     describe_counter!(LOG_SEALS, "Times the seal of the log was written");
     describe_counter!(LINKS_OPENED, "Connections opened to other nodes");
@@ -53,17 +56,11 @@ pub fn describe() {
 }
 
 /// Records one durable batch.
-pub(crate) fn record_batch(took: Duration, batch: &Batch) {
-    let (mut entries, mut bytes) = (0_usize, 0_usize);
-    for change in &batch.changes {
-        if let Action::Append(appended) = &change.action {
-            entries += appended.len();
-            bytes += appended.iter().map(crate::log::weight).sum::<usize>();
-        }
-    }
+pub(crate) fn record_batch(took: Duration, counts: Counts) {
     histogram!(LOG_FSYNC_SECONDS).record(took.as_secs_f64());
-    histogram!(LOG_BATCH_ENTRIES).record(entries as f64);
-    counter!(LOG_WRITTEN_BYTES).increment(bytes as u64);
+    histogram!(LOG_BATCH_ENTRIES).record(counts.entries as f64);
+    counter!(LOG_WRITTEN_BYTES).increment(counts.bytes as u64);
+    counter!(LOG_COMMANDS).increment(counts.commands as u64);
     counter!(LOG_BATCHES).increment(1);
 }
 

@@ -4,11 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use openraft::errors::ClientWriteError;
-use openraft::impls::ProgressResponder;
-use openraft::raft::{ClientWriteResult, SnapshotResponse};
+use openraft::raft::SnapshotResponse;
 use openraft::type_config::alias::SnapshotOf;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
+use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
 
 use crate::barrier::{Barrier, BarrierError};
@@ -16,21 +14,16 @@ use crate::config::Defects;
 use crate::error::Error;
 use crate::failure::Failure;
 use crate::ids::{HashRange, ReplicaId, ShardId};
+use crate::proposals::Proposals;
 use crate::replica::ShardRaft;
 use crate::role::Role;
 use crate::state::{
     Key, PinnedView, Position, Progress, SnapshotData, StateChecksum, StateStore, View, stage,
 };
-use crate::types::{Command, LogId, SnapshotMeta, TypeConfig, Vote};
+use crate::types::{LogId, SnapshotMeta, TypeConfig, Vote};
 
 /// No command is longer: it must fit into one message to the followers, beside what goes with it.
 pub const COMMAND_BYTES_MAX: usize = 4 << 20;
-
-/// Proposals of one shard that wait for their outcome; more are told to come back later.
-pub(crate) const PROPOSALS_MAX: usize = 16 * 1024;
-
-/// Bytes of those proposals; more are told to come back later.
-pub(crate) const PROPOSAL_BYTES_MAX: usize = 64 << 20;
 
 /// Pause before a replica that starts asks again whether it is up to date.
 const RECOVERY_RETRY: Duration = Duration::from_millis(20);
@@ -48,8 +41,7 @@ pub(crate) struct Inner {
     pub(crate) role: watch::Receiver<Role>,
     pub(crate) barrier: Barrier,
     pub(crate) defects: Defects,
-    pub(crate) proposals: Arc<Semaphore>,
-    pub(crate) proposal_bytes: Arc<Semaphore>,
+    pub(crate) proposals: Proposals,
     /// A follower that was not heard for longer does not get the lead: the lease of a leader.
     pub(crate) patience: Duration,
     pub(crate) failure: Failure,
@@ -121,42 +113,13 @@ impl Shard {
     /// snapshot, is answered with `LogEntryDiscarded`: another replica may have committed it, so that
     /// is unknown, as is a responder that is dropped.
     ///
+    /// Under load several commands become one entry, in the order in which they came.
+    ///
     /// Dropping the future midway leaves the outcome unknown; the proposal still counts as in
     /// flight until openraft is done with it.
     pub async fn propose(&self, term: u64, command: Bytes) -> Result<Proposed, ProposeError> {
-        let inner = &self.inner;
-        if command.len() > COMMAND_BYTES_MAX {
-            return Err(ProposeError::Overloaded);
-        }
-        let overloaded = |_| ProposeError::Overloaded;
-        let permit = Arc::clone(&inner.proposals).try_acquire_owned();
-        let permit = permit.map_err(overloaded)?;
-        let bytes = u32::try_from(command.len()).unwrap_or(u32::MAX);
-        let weight = Arc::clone(&inner.proposal_bytes).try_acquire_many_owned(bytes);
-        let permits = [permit, weight.map_err(overloaded)?];
-        let (responder, reply) = ProgressResponder::complete_only();
-        let mut flight = InFlight(Some((reply, permits)));
-        inner
-            .raft
-            .write(Command(command))
-            .with_leader(term)
-            .responder(responder)
-            .await
-            .map_err(|_| ProposeError::Stopped)?;
-        let Some((reply, _)) = &mut flight.0 else {
-            return Err(ProposeError::Unknown);
-        };
-        let outcome = reply.await;
-        flight.0 = None;
-        match outcome {
-            Ok(Ok(done)) => Ok(Proposed {
-                index: done.log_id.index,
-                reply: done.data.0,
-            }),
-            Ok(Err(ClientWriteError::ForwardToLeader(_))) => Err(ProposeError::NotLeader),
-            Ok(Err(_)) => Err(ProposeError::Unknown),
-            Err(_) => Err(self.lost()),
-        }
+        let outcome = self.inner.proposals.propose(term, command).await;
+        outcome.unwrap_or_else(|| Err(self.lost()))
     }
 
     /// Waits until everything that any client was told before this call is applied here, and gives
@@ -288,24 +251,6 @@ impl Shard {
             ProposeError::Stopped
         } else {
             ProposeError::Unknown
-        }
-    }
-}
-
-type Reply = oneshot::Receiver<ClientWriteResult<TypeConfig>>;
-
-/// Keeps the permits of a proposal whose caller has gone until openraft is done with it.
-struct InFlight(Option<(Reply, [OwnedSemaphorePermit; 2])>);
-
-impl Drop for InFlight {
-    fn drop(&mut self) {
-        if let (Some((reply, permits)), Ok(runtime)) =
-            (self.0.take(), tokio::runtime::Handle::try_current())
-        {
-            runtime.spawn(async move {
-                let _ = reply.await;
-                drop(permits);
-            });
         }
     }
 }

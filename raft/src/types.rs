@@ -9,35 +9,16 @@ use std::fmt;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-/// One command of a shard, opaque to this crate. Cloning shares the bytes.
+pub use crate::command::Command;
+
+/// What applying one entry gave: the reply to each of its commands, opaque to this crate. Empty for
+/// entries that are not commands.
 #[derive(Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub struct Command(#[serde(with = "shared_bytes")] pub Bytes);
-
-impl fmt::Debug for Command {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Command({} bytes)", self.0.len())
-    }
-}
-
-impl fmt::Display for Command {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} bytes", self.0.len())
-    }
-}
-
-impl From<Bytes> for Command {
-    fn from(bytes: Bytes) -> Command {
-        Command(bytes)
-    }
-}
-
-/// What applying one entry gave, opaque to this crate. Empty for entries that are not commands.
-#[derive(Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub struct Reply(#[serde(with = "shared_bytes")] pub Bytes);
+pub struct Reply(#[serde(with = "list_of_bytes")] pub Vec<Bytes>);
 
 impl fmt::Debug for Reply {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Reply({} bytes)", self.0.len())
+        write!(f, "Reply({} commands)", self.0.len())
     }
 }
 
@@ -92,37 +73,17 @@ pub fn term_of(log_id: &LogId) -> u64 {
     log_id.leader_id.term
 }
 
-/// `Bytes` as a byte string, for serde.
-mod shared_bytes {
-    use std::fmt;
-
+/// Byte strings, for serde.
+mod list_of_bytes {
     use bytes::Bytes;
-    use serde::de::{Error, Visitor};
-    use serde::{Deserializer, Serializer};
+    use serde::{Deserialize, Deserializer, Serializer};
 
-    pub(super) fn serialize<S: Serializer>(bytes: &Bytes, to: S) -> Result<S::Ok, S::Error> {
-        to.serialize_bytes(bytes)
+    pub(super) fn serialize<S: Serializer>(list: &[Bytes], to: S) -> Result<S::Ok, S::Error> {
+        to.collect_seq(list.iter().map(|bytes| &bytes[..]))
     }
 
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Bytes, D::Error> {
-        from.deserialize_byte_buf(BytesVisitor)
-    }
-
-    struct BytesVisitor;
-
-    impl Visitor<'_> for BytesVisitor {
-        type Value = Bytes;
-
-        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            f.write_str("a byte string")
-        }
-
-        fn visit_bytes<E: Error>(self, bytes: &[u8]) -> Result<Bytes, E> {
-            Ok(Bytes::copy_from_slice(bytes))
-        }
-
-        fn visit_byte_buf<E: Error>(self, bytes: Vec<u8>) -> Result<Bytes, E> {
-            Ok(bytes.into())
-        }
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<Bytes>, D::Error> {
+        let list = Vec::<Vec<u8>>::deserialize(from)?;
+        Ok(list.into_iter().map(Bytes::from).collect())
     }
 }

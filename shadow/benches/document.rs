@@ -9,7 +9,7 @@ use std::hint::black_box;
 use antumbra_shadow::json::{DuplicateKeys, Value, parse};
 use antumbra_shadow::{
     Conditions, DeviceEntry, DeviceId, DeviceKey, Document, Draft, Entry, Kind, Limits, Patch,
-    RowKey, Rows, Section, SectionInput, ShadowName, Tenant, Time, Update, apply,
+    Position, RowKey, Rows, Section, SectionInput, ShadowName, Tenant, Time, Update, apply,
 };
 use bytes::Bytes;
 use criterion::{Criterion, criterion_group, criterion_main};
@@ -93,7 +93,12 @@ fn entry(desired: Option<&str>, reported: Option<&str>) -> DeviceEntry {
 fn document(criterion: &mut Criterion) {
     let (desired, reported, update) = (section(0), section(1), update_text());
     let mut rows = MemoryRows::default();
-    apply::apply(&mut rows, 1, &entry(Some(&desired), Some(&reported))).unwrap();
+    apply::apply(
+        &mut rows,
+        Position::first(1),
+        &entry(Some(&desired), Some(&reported)),
+    )
+    .unwrap();
     let key = RowKey::Document(entry(None, None).device, ShadowName::classic());
     let stored = rows.0[&key].clone();
     let document = Document::decode(stored.clone()).unwrap();
@@ -120,7 +125,7 @@ fn document(criterion: &mut Criterion) {
     });
     let changing = entry(None, Some(&update));
     criterion.bench_function("apply (check, merge, undo, encode)", |bencher| {
-        bencher.iter(|| apply::apply(&mut rows, 2, black_box(&changing)).unwrap());
+        bencher.iter(|| apply::apply(&mut rows, Position::first(2), black_box(&changing)).unwrap());
     });
     let entry = Entry::Device(changing);
     criterion.bench_function("encode entry", |bencher| {

@@ -76,14 +76,14 @@ pub struct Applied {
     pub changes: Vec<Change>,
 }
 
-/// Applies the commands of one device in order. `index` is the log index of the entry; changes are
-/// placed at (`index`, running number).
+/// Applies the commands of one device in order. The first change is placed at `first`: the index of the
+/// entry in the log, and a running number for all changes of that entry.
 pub fn apply<R: Rows>(
     rows: &mut R,
-    index: u64,
+    first: Position,
     entry: &DeviceEntry,
 ) -> Result<Vec<Applied>, R::Error> {
-    let mut next = Position { index, sequence: 0 };
+    let mut next = first;
     let mut applied = Vec::with_capacity(entry.commands.len());
     for (at, command) in entry.commands.iter().enumerate() {
         let result = if entry.rules != RULES {

@@ -232,6 +232,13 @@ pub struct Position {
     pub sequence: u32,
 }
 
+impl Position {
+    /// That of the first change of an entry.
+    pub fn first(index: u64) -> Position {
+        Position { index, sequence: 0 }
+    }
+}
+
 impl fmt::Display for Position {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}.{}", self.index, self.sequence)

@@ -9,7 +9,8 @@
 #   SYSTEMS=antumbra,etcd         which of the two to run
 #   OPERATIONS=, ETCD_OPERATIONS= some of stream,unary,read,read-batch and put,txn,read,read-batch
 #   ETCD=faster|both|3.5|3.4      the faster of the two versions in a trial, both, or one
-#   ETCD_MEMBERS=leader|all       which members the clients of etcd talk to
+#   MEMBERS=leader|all            which nodes the clients of both talk to
+#   SHARDS=auto                   data shards of ours; etcd has one Raft group
 #   THREADS=1                     threads of the clients
 #   CONNECTIONS=, ETCD_CONNECTIONS= connections of the clients, else one to each node they talk to
 #   PORT=27400                    first port; ours is followed by 280 more, etcd's are 500 further
@@ -21,7 +22,7 @@ repository=$(cd "$here/../.." && pwd)
 runs=${RUNS:-5} seconds=${SECONDS_PER_RUN:-5} warm_up=${WARM_UP:-2} clients=${CLIENTS:-1,64,512}
 keys=${KEYS:-20000} batch=${BATCH:-100} nodes=${NODES:-3} systems=${SYSTEMS:-antumbra,etcd}
 operations=${OPERATIONS:-} etcd_operations=${ETCD_OPERATIONS:-} choice=${ETCD:-faster}
-members=${ETCD_MEMBERS:-leader} threads=${THREADS:-1} port=${PORT:-27400}
+members=${MEMBERS:-leader} shards=${SHARDS:-auto} threads=${THREADS:-1} port=${PORT:-27400}
 cache=${BENCH_CACHE:-$HOME/.cache/antumbra/bench}
 target=${CARGO_TARGET_DIR:-$HOME/.cache/antumbra/target}
 out=${1:-$cache/results/$(date -u +%Y%m%dT%H%M%SZ)}
@@ -88,7 +89,8 @@ start_antumbra() {
   [ -x "$antumbra" ] || fail "$antumbra is missing"
   local log=$out/antumbra.log arguments=(dev --data-dir "$data/antumbra" --base-port "$port")
   [ "$nodes" = 1 ] || arguments+=(--nodes "$nodes")
-  env -i PATH="$PATH" HOME="$HOME" "$antumbra" "${arguments[@]}" >"$log" 2>&1 &
+  env -i PATH="$PATH" HOME="$HOME" ANTUMBRA_CLUSTER_SHARDS="$shards" \
+    "$antumbra" "${arguments[@]}" >"$log" 2>&1 &
   running=($!)
   for _ in $(seq 1200); do
     grep -qx ready "$log" && break
@@ -129,7 +131,7 @@ cases() { # system, file, further arguments
   local system=$1 file=$2
   shift 2
   "$compare" cases --system "$system" --endpoints "$endpoints" --keys "$keys" --batch "$batch" \
-    --etcd-members "$members" --threads "$threads" --out "$file" \
+    --members "$members" --threads "$threads" --out "$file" \
     "$@" || broken=1
 }
 
@@ -183,7 +185,8 @@ of() { sed -n "s/^$1[^:]*: *//p" "$2" | head -1; }
   echo "servers  $nodes of each system, one system at a time, clients on the same machine"
   echo "runs     $runs rounds, systems in turn, fresh data each; $warm_up s warm-up, then $seconds s measured"
   echo "work     $keys keys, documents of 1,037 bytes, patches of 306 bytes, batches of $batch reads"
-  echo "etcd     ${versions[*]:-none} ($choice), clients at: $members"
+  echo "clients  at: $members"
+  echo "etcd     ${versions[*]:-none} ($choice)"
   echo "commit   $(git -C "$repository" describe --always --dirty 2>/dev/null || echo unknown)"
   echo
   "$compare" table "$records"

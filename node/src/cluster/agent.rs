@@ -11,10 +11,10 @@ use antumbra_shadow::{Time, Twins};
 use futures::future::join_all;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
-use tokio::time::{Instant, MissedTickBehavior, interval, timeout_at};
+use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing::{debug, error, info, warn};
+use tracing::{error, info, warn};
 
 use crate::boot::{Error, settings};
 use crate::config::Config;
@@ -23,21 +23,15 @@ use crate::shadows::{
 };
 
 use super::bootstrap::{Beginning, number_of};
-use super::control::{Answer, Request, Standing};
+use super::control::Standing;
+use super::follow;
 use super::keeper::{Keeper, hand_over};
 use super::machine::MetaMachine;
-use super::office::{Office, PROPOSE_TIMEOUT};
-use super::state::{
-    ClusterState, Founding, META_SHARD, MetaCommand, MetaReply, NodeId, ShardPhase, ShardRecord,
-};
+use super::office::Office;
+use super::state::{ClusterState, Founding, META_SHARD, NodeId, ShardPhase, ShardRecord};
 
-/// How often a node without a replica of the meta shard asks for the state, and others look whether
-/// they are known under their present address.
-const POLL_INTERVAL: Duration = Duration::from_millis(500);
-/// A node with a replica asks others every so many times: its replica may have left the group
-/// without hearing of it.
-const POLLS_PER_QUESTION: u64 = 10;
-const POLL_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long one wait for the recovery of a replica takes at most.
+const RECOVERY_WAIT: Duration = Duration::from_millis(500);
 
 /// Changes and bytes of them that wait in memory for the watchers of one shard.
 const RELAY_LIMITS: RelayLimits = RelayLimits {
@@ -114,7 +108,7 @@ impl Agent {
 
     /// Takes part in the cluster: starts what the state says.
     pub(crate) async fn begin(&mut self, beginning: Beginning) -> Result<(), Error> {
-        self.follow_meta();
+        follow::follow(&self.office, self.meta.state(), &self.tasks, &self.stop);
         match beginning {
             Beginning::Founding { founding, create } => self.found(founding, create).await?,
             Beginning::Member { state } => {
@@ -213,8 +207,9 @@ impl Agent {
             let (office, shard) = (Arc::clone(&self.office), self.host.shard(META_SHARD));
             let (states, stop) = (self.office.state(), self.stop.clone());
             if let Some(shard) = shard {
-                self.tasks
-                    .spawn(write_first_state(office, shard, states, founding, stop));
+                self.tasks.spawn(follow::write_first_state(
+                    office, shard, states, founding, stop,
+                ));
             }
         }
         Ok(())
@@ -415,58 +410,13 @@ impl Agent {
         });
         self.shadows.set_table(places.collect(), local.collect());
     }
-
-    /// Brings the state from wherever it is: the own replica of the meta shard, or other nodes.
-    fn follow_meta(&self) {
-        let (office, stop) = (Arc::clone(&self.office), self.stop.clone());
-        let mut applied = self.meta.state();
-        self.tasks.spawn(async move {
-            loop {
-                tokio::select! {
-                    biased;
-                    () = stop.cancelled() => return,
-                    changed = applied.changed() => if changed.is_err() { return },
-                }
-                let state = applied.borrow_and_update().clone();
-                if let Some(state) = state
-                    && let Err(error) = office.remember(&state).await
-                {
-                    error!(%error, "keep the state of the cluster");
-                }
-            }
-        });
-        // In a task of its own: a node that does not answer must not hold up what this one knows.
-        let (office, stop, applied) = (
-            Arc::clone(&self.office),
-            self.stop.clone(),
-            self.meta.state(),
-        );
-        self.tasks.spawn(async move {
-            stop.run_until_cancelled(poll_again_and_again(&office, applied))
-                .await;
-        });
-    }
-}
-
-async fn poll_again_and_again(
-    office: &Arc<Office>,
-    applied: watch::Receiver<Option<Arc<ClusterState>>>,
-) {
-    let mut ticks = interval(POLL_INTERVAL);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    for polls in 1_u64.. {
-        ticks.tick().await;
-        let has_replica = applied.borrow().is_some();
-        let asks = !has_replica || polls.is_multiple_of(POLLS_PER_QUESTION);
-        poll(office, asks).await;
-    }
 }
 
 /// Waits until a replica has applied what it must have applied before it may serve, and knows who
 /// leads. False when it stopped instead.
 async fn prepare(shard: &Shard) -> bool {
     loop {
-        match shard.recovered(POLL_INTERVAL).await {
+        match shard.recovered(RECOVERY_WAIT).await {
             Ok(()) => break,
             Err(antumbra_raft::Error::Timeout { .. }) => {}
             Err(error) => {
@@ -483,73 +433,6 @@ async fn prepare(shard: &Shard) -> bool {
         )
     });
     settled.await.is_ok()
-}
-
-/// Says where this node is if that changed, and asks others for a newer state.
-async fn poll(office: &Arc<Office>, asks: bool) {
-    let state = office.state().borrow().clone();
-    let known = state.as_ref().and_then(|state| {
-        let id = number_of(state, office.info())?;
-        state.nodes.get(&id)
-    });
-    if let Some(known) = known
-        && known != office.info()
-    {
-        let deadline = Instant::now() + PROPOSE_TIMEOUT;
-        let moved = MetaCommand::Moved(office.info().clone());
-        match office.propose(moved, deadline).await {
-            Ok(MetaReply::Refused(why)) | Err(why) => {
-                debug!(why, "tell the cluster the addresses of this node");
-            }
-            Ok(_) => {}
-        }
-    }
-    if !asks {
-        return;
-    }
-    let version = state.as_ref().map_or(0, |state| state.version);
-    let request = Request::State { version };
-    for address in office.peers() {
-        // Whoever has nothing newer may be as lost as this node, so the others are asked too.
-        if let Ok(Answer::State(Some(state))) = office.ask(&address, &request, POLL_TIMEOUT).await {
-            if let Err(error) = office.remember(&state).await {
-                error!(%error, "keep the state of the cluster");
-            }
-            return;
-        }
-    }
-}
-
-/// Writes the first state as soon as this node leads the meta shard and as long as there is none.
-async fn write_first_state(
-    office: Arc<Office>,
-    shard: Shard,
-    mut states: watch::Receiver<Option<Arc<ClusterState>>>,
-    founding: Founding,
-    stop: CancellationToken,
-) {
-    let mut role = shard.role();
-    loop {
-        let now = *role.borrow_and_update();
-        if let Role::Leader { .. } = now {
-            let deadline = Instant::now() + PROPOSE_TIMEOUT;
-            let create = MetaCommand::Create(founding.clone());
-            match office.propose(create, deadline).await {
-                Ok(_) => return,
-                Err(why) => warn!(why, "write the first state of the cluster"),
-            }
-        }
-        tokio::select! {
-            biased;
-            () = stop.cancelled() => return,
-            state = states.wait_for(Option::is_some) => {
-                let _ = state;
-                return;
-            }
-            changed = role.changed() => if changed.is_err() { return },
-            () = tokio::time::sleep(POLL_INTERVAL) => {}
-        }
-    }
 }
 
 fn nodes_of(

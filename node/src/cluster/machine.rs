@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use antumbra_raft::{EntryPosition, Error, Key, Machine, Shard, ShardId, WriteTx};
+use antumbra_raft::{Commands, EntryPosition, Error, Key, Machine, Shard, ShardId, WriteTx};
 use bytes::Bytes;
 use tokio::sync::watch;
 
@@ -68,29 +68,10 @@ impl Machine for MetaMachine {
         &self,
         tx: &mut WriteTx<'_>,
         _at: EntryPosition,
-        command: &[u8],
+        commands: Commands<'_>,
         changes: &mut Vec<Arc<ClusterState>>,
-    ) -> Result<Bytes, Error> {
-        if pin::parse(command).is_some() {
-            return Ok(Bytes::new());
-        }
-        let Some(command) = MetaCommand::decode(command) else {
-            let reply = MetaReply::Refused("the command cannot be read".into());
-            return Ok(reply.encode().into());
-        };
-        let row = tx.get(&key())?;
-        let state = row
-            .map(|row| ClusterState::decode(&row).ok_or_else(damaged))
-            .transpose()?;
-        let before = state.as_ref().map(|state| state.version);
-        let (state, reply) = ClusterState::apply(state, command);
-        if let Some(state) = state
-            && before != Some(state.version)
-        {
-            tx.put(key(), state.encode());
-            changes.push(Arc::new(state));
-        }
-        Ok(reply.encode().into())
+    ) -> Result<Vec<Bytes>, Error> {
+        commands.map(|one| apply_one(tx, one, changes)).collect()
     }
 
     fn applied(&self, _shard: ShardId, _index: u64, changes: Vec<Arc<ClusterState>>) {
@@ -106,6 +87,33 @@ impl Machine for MetaMachine {
     fn reset(&self, _shard: ShardId) {
         self.resets.send_modify(|resets| *resets += 1);
     }
+}
+
+fn apply_one(
+    tx: &mut WriteTx<'_>,
+    command: &[u8],
+    changes: &mut Vec<Arc<ClusterState>>,
+) -> Result<Bytes, Error> {
+    if pin::parse(command).is_some() {
+        return Ok(Bytes::new());
+    }
+    let Some(command) = MetaCommand::decode(command) else {
+        let reply = MetaReply::Refused("the command cannot be read".into());
+        return Ok(reply.encode().into());
+    };
+    let row = tx.get(&key())?;
+    let state = row
+        .map(|row| ClusterState::decode(&row).ok_or_else(damaged))
+        .transpose()?;
+    let before = state.as_ref().map(|state| state.version);
+    let (state, reply) = ClusterState::apply(state, command);
+    if let Some(state) = state
+        && before != Some(state.version)
+    {
+        tx.put(key(), state.encode());
+        changes.push(Arc::new(state));
+    }
+    Ok(reply.encode().into())
 }
 
 fn key() -> Key {

@@ -5,6 +5,7 @@
 //! - [`control`]: what nodes ask each other.
 //! - [`bootstrap`]: from a blank directory to a member.
 //! - `agent`: starts and stops this node's replicas as the state says, and publishes the shard map.
+//! - `follow`: brings the state to this node.
 //! - `keeper`: what the leader of a shard does for its group: settle it, give the lead back.
 //! - `office`: answers the requests of other nodes.
 //!
@@ -13,6 +14,7 @@
 pub(crate) mod agent;
 pub mod bootstrap;
 pub mod control;
+mod follow;
 mod keeper;
 pub(crate) mod machine;
 pub(crate) mod office;

@@ -4,7 +4,7 @@
 //! All of it is written by apply from what is in the entry, hence the same on every replica.
 
 use antumbra_raft::{Error, ShardId, WriteTx};
-use antumbra_shadow::Time;
+use antumbra_shadow::{Position, Time};
 
 use super::keys;
 
@@ -85,8 +85,8 @@ impl Account {
         }
         self.trimmed_index = upto;
         let after = upto.saturating_add(1);
-        let first = |index| antumbra_shadow::Position { index, sequence: 0 };
-        tx.delete_range(keys::feed(shard, first(0)), keys::feed(shard, first(after)));
+        let first = |index| keys::feed(shard, Position::first(index));
+        tx.delete_range(first(0), first(after));
         tx.delete_range(keys::mark(shard, 0), keys::mark(shard, after));
         tx.put(keys::account(shard), self.encode());
         Ok(())

@@ -11,6 +11,7 @@ const HEADER_BYTES: usize = 5;
 
 /// Closes the text parts of a key.
 const END: u8 = 0;
+const END_PART: &[u8] = &[END];
 
 /// Tables keyed by device hash. The numbers are part of the format on disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,10 +72,9 @@ pub(crate) fn document_at(hash: u32, rest: &[u8]) -> Key {
 
 /// The counters of a device.
 pub(crate) fn device_row(device: &DeviceKey) -> Key {
-    let mut rest = device.tenant.as_str().as_bytes().to_vec();
-    rest.push(END);
-    rest.extend_from_slice(device.device.as_str().as_bytes());
-    Key::ranged(Ranged::Devices as u8, device.hash(), &rest)
+    let (tenant, id) = texts(device);
+    let rest = [tenant, END_PART, id];
+    Key::ranged_of(Ranged::Devices as u8, device.hash(), &rest)
 }
 
 /// The first key that the counters of a device with this hash or a later one can have.
@@ -152,15 +152,14 @@ pub(crate) fn decode_mark(key: &[u8]) -> Option<u64> {
 }
 
 fn below_device(table: Ranged, device: &DeviceKey, last: &[u8]) -> Key {
-    let tenant = device.tenant.as_str().as_bytes();
-    let id = device.device.as_str().as_bytes();
-    let mut rest = Vec::with_capacity(tenant.len() + id.len() + last.len() + 2);
-    rest.extend_from_slice(tenant);
-    rest.push(END);
-    rest.extend_from_slice(id);
-    rest.push(END);
-    rest.extend_from_slice(last);
-    Key::ranged(table as u8, device.hash(), &rest)
+    let (tenant, id) = texts(device);
+    let rest = [tenant, END_PART, id, END_PART, last];
+    Key::ranged_of(table as u8, device.hash(), &rest)
+}
+
+fn texts(device: &DeviceKey) -> (&[u8], &[u8]) {
+    let (tenant, id) = (device.tenant.as_str(), device.device.as_str());
+    (tenant.as_bytes(), id.as_bytes())
 }
 
 fn decode_device_parts(tenant: &[u8], device: &[u8]) -> Option<DeviceKey> {

@@ -8,10 +8,10 @@ use std::sync::Arc;
 use arc_swap::ArcSwapOption;
 use bytes::Bytes;
 
-use antumbra_raft::{EntryPosition, Error, Machine, ShardId, WriteTx};
+use antumbra_raft::{Commands, EntryPosition, Error, Machine, ShardId, WriteTx};
 use antumbra_shadow::{
-    self as shadow, Change, DeviceEntry, Entry, FeedRecord, Outcome, Rejection, RowKey, Rows,
-    Twins, encode_outcomes,
+    self as shadow, Change, DeviceEntry, Entry, FeedRecord, Outcome, Position, Rejection, RowKey,
+    Rows, Time, Twins, encode_outcomes,
 };
 
 use crate::cluster::pin;
@@ -54,23 +54,13 @@ impl Machine for ShadowMachine {
         &self,
         tx: &mut WriteTx<'_>,
         at: EntryPosition,
-        command: &[u8],
+        commands: Commands<'_>,
         changes: &mut Vec<Arc<Change>>,
-    ) -> Result<Bytes, Error> {
-        if pin::parse(command).is_some() {
-            return Ok(Bytes::new());
-        }
-        let outcomes = match Entry::decode(command) {
-            Ok(Entry::Device(entry)) => apply_device(tx, at, &entry, changes)?,
-            Ok(Entry::TrimFeed(trim)) => {
-                // What is being applied now is never trimmed: the feed must stay readable behind it.
-                let upto = trim.upto_index.min(at.index.saturating_sub(1));
-                Account::load(tx, at.shard)?.trim(tx, at.shard, upto)?;
-                Vec::new()
-            }
-            Err(_) => vec![Outcome::Rejected(Rejection::Undecodable)],
-        };
-        Ok(encode_outcomes(&outcomes).into())
+    ) -> Result<Vec<Bytes>, Error> {
+        let mut entry = EntryApply::new(tx, at, changes);
+        let replies = commands.map(|command| entry.apply(command)).collect();
+        entry.finish()?;
+        replies
     }
 
     fn applied(&self, _shard: ShardId, index: u64, changes: Vec<Arc<Change>>) {
@@ -92,30 +82,75 @@ impl Machine for ShadowMachine {
     }
 }
 
-fn apply_device(
-    tx: &mut WriteTx<'_>,
+/// What applying one entry writes beside the rows of its devices.
+struct EntryApply<'a, 'tx> {
+    tx: &'a mut WriteTx<'tx>,
     at: EntryPosition,
-    entry: &DeviceEntry,
-    changes: &mut Vec<Arc<Change>>,
-) -> Result<Vec<Outcome>, Error> {
-    let applied = shadow::apply::apply(&mut TxRows(tx), at.index, entry)?;
-    let mut outcomes = Vec::with_capacity(applied.len());
-    let mut feed = Mark {
-        written_bytes: 0,
-        time: shadow::Time(0),
-    };
-    for command in applied {
-        outcomes.push(command.outcome);
-        for change in command.changes {
-            feed.written_bytes += write_record(tx, at.shard, &change);
-            feed.time = feed.time.max(change.time);
-            changes.push(Arc::new(change));
+    changes: &'a mut Vec<Arc<Change>>,
+    /// Where its next change lies in the feed.
+    next: Position,
+    /// What it adds to the feed.
+    feed: Mark,
+}
+
+impl<'a, 'tx> EntryApply<'a, 'tx> {
+    fn new(
+        tx: &'a mut WriteTx<'tx>,
+        at: EntryPosition,
+        changes: &'a mut Vec<Arc<Change>>,
+    ) -> EntryApply<'a, 'tx> {
+        EntryApply {
+            tx,
+            at,
+            changes,
+            next: Position::first(at.index),
+            feed: Mark {
+                written_bytes: 0,
+                time: Time(0),
+            },
         }
     }
-    if feed.written_bytes > 0 {
-        Account::load(tx, at.shard)?.record(tx, at.shard, at.index, feed);
+
+    fn apply(&mut self, command: &[u8]) -> Result<Bytes, Error> {
+        if pin::parse(command).is_some() {
+            return Ok(Bytes::new());
+        }
+        let outcomes = match Entry::decode(command) {
+            Ok(Entry::Device(entry)) => self.apply_device(&entry)?,
+            Ok(Entry::TrimFeed(trim)) => {
+                // What is being applied now is never trimmed: the feed must stay readable behind it.
+                let upto = trim.upto_index.min(self.at.index.saturating_sub(1));
+                Account::load(self.tx, self.at.shard)?.trim(self.tx, self.at.shard, upto)?;
+                Vec::new()
+            }
+            Err(_) => vec![Outcome::Rejected(Rejection::Undecodable)],
+        };
+        Ok(encode_outcomes(&outcomes).into())
     }
-    Ok(outcomes)
+
+    fn apply_device(&mut self, entry: &DeviceEntry) -> Result<Vec<Outcome>, Error> {
+        let applied = shadow::apply::apply(&mut TxRows(self.tx), self.next, entry)?;
+        let mut outcomes = Vec::with_capacity(applied.len());
+        for command in applied {
+            outcomes.push(command.outcome);
+            for change in command.changes {
+                self.feed.written_bytes += write_record(self.tx, self.at.shard, &change);
+                self.feed.time = self.feed.time.max(change.time);
+                self.next.sequence = change.position.sequence + 1;
+                self.changes.push(Arc::new(change));
+            }
+        }
+        Ok(outcomes)
+    }
+
+    /// Accounts for the feed once: a mark says how much there was after the whole entry.
+    fn finish(self) -> Result<(), Error> {
+        if self.feed.written_bytes > 0 {
+            let account = Account::load(self.tx, self.at.shard)?;
+            account.record(self.tx, self.at.shard, self.at.index, self.feed);
+        }
+        Ok(())
+    }
 }
 
 /// Writes the feed record of a change and gives its size.

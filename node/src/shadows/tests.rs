@@ -142,8 +142,10 @@ async fn trimming_to_a_mark_keeps_what_came_after_it() {
     let context = node.shadows().contexts().remove(0);
     let shard = context.id();
     let json = format!(r#"{{"a":"{}"}}"#, "x".repeat(4000));
-    for _ in 0..60 {
-        write(node.shadows(), 0, &json).await;
+    for _ in 0..20 {
+        // Side by side, so that changes of several devices share an entry.
+        let writes = (0..12).map(|nth| write(node.shadows(), nth, &json));
+        futures::future::join_all(writes).await;
     }
     let marks = |context: &ShardContext| {
         let (from, end) = (keys::mark(shard, 0), keys::marks_end(shard));

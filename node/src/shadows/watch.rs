@@ -26,7 +26,7 @@ use tracing::debug;
 
 use crate::error::Error;
 
-use super::cursor::Cursor;
+use super::cursor::{Cursor, end_of};
 use super::errand::Errand;
 use super::events::{
     ResetReason, Source, WatchChange, WatchEvent, WatchRequest, WatchSelection, WatchStream,
@@ -324,7 +324,7 @@ impl Watch {
                 let index = proven.iter().find(|(shard, _)| *shard == follow.shard);
                 // A position that is still judged may be one that nobody ever came to.
                 let is_sure = follow.judge.is_none();
-                is_sure && index.is_some_and(|(_, index)| follow.position.index >= *index)
+                is_sure && index.is_some_and(|(_, index)| follow.position >= end_of(*index))
             }
             Origin::Elsewhere(_) => follow.proven.is_some_and(|upto| follow.position >= upto),
         })

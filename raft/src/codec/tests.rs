@@ -30,8 +30,14 @@ fn stored_bytes_match_golden() {
     let blank = entry(Payload::Blank);
     let head = "0100000000000000030000000000000102";
     assert_eq!(hex(&encode_entry(&blank)), format!("{head}00"));
-    let command = entry(Payload::Normal(Command(Bytes::from_static(b"hi"))));
+    let command = entry(Payload::Normal(Command::one(Bytes::from_static(b"hi"))));
     assert_eq!(hex(&encode_entry(&command)), format!("{head}016869"));
+    let hi = || Bytes::from_static(b"hi");
+    let group = Command::of([hi(), Bytes::new(), hi()].into_iter());
+    assert_eq!(
+        hex(&encode_entry(&entry(Payload::Normal(group)))),
+        format!("{head}03000000026869 00000000 000000026869").replace(' ', "")
+    );
     let members = entry(Payload::Membership(membership()));
     assert_eq!(
         hex(&encode_entry(&members)),
@@ -60,8 +66,11 @@ fn stored_bytes_match_golden() {
 fn what_is_encoded_is_decoded() {
     let payloads = [
         Payload::Blank,
-        Payload::Normal(Command(Bytes::new())),
-        Payload::Normal(Command(Bytes::from(vec![7; 100_000]))),
+        Payload::Normal(Command::one(Bytes::new())),
+        Payload::Normal(Command::of(
+            [Bytes::new(), Bytes::from_static(b"x")].into_iter(),
+        )),
+        Payload::Normal(Command::one(Bytes::from(vec![7; 100_000]))),
         Payload::Membership(membership()),
         Payload::Membership(Membership::default()),
     ];
@@ -108,9 +117,12 @@ fn refuses_a_length_that_is_over_the_limit() {
 #[test]
 fn command_shares_the_bytes_that_were_read() {
     let command = Bytes::from(vec![5; 1000]);
-    let stored = Bytes::from(encode_entry(&entry(Payload::Normal(Command(command)))));
+    let stored = Bytes::from(encode_entry(&entry(Payload::Normal(Command::one(command)))));
     let Payload::Normal(decoded) = decode_entry(stored.clone()).unwrap().payload else {
         panic!("not a command");
     };
-    assert_eq!(decoded.0.as_ptr(), stored[ENTRY_HEAD_BYTES..].as_ptr());
+    assert_eq!(
+        decoded.parts().1.as_ptr(),
+        stored[ENTRY_HEAD_BYTES..].as_ptr()
+    );
 }

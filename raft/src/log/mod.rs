@@ -40,7 +40,7 @@ use tail::Tail;
 use writer::{Tails, Writer};
 
 pub use shard::ShardLog;
-pub(crate) use store::{Action, Batch};
+pub(crate) use store::Counts;
 pub(crate) use tail::weight;
 
 /// The log of all shards of a node. Dropping it without [`Log::close`] leaves the store as a crash

@@ -4,7 +4,9 @@ use std::ops::ControlFlow;
 
 use crate::error::Error;
 use crate::ids::ShardId;
-use crate::types::{Entry, LogId, Vote};
+use crate::types::{Entry, LogId, Payload, Vote};
+
+use super::weight;
 
 /// Durable storage of the logs of all shards.
 ///
@@ -50,6 +52,34 @@ pub(crate) struct Batch {
     /// Rises by one with each batch.
     pub(crate) number: u64,
     pub(crate) changes: Vec<Change>,
+}
+
+impl Batch {
+    /// How many entries it adds, how many commands are in them, and what they weigh.
+    pub(crate) fn counts(&self) -> Counts {
+        let mut counts = Counts::default();
+        for change in &self.changes {
+            let Action::Append(appended) = &change.action else {
+                continue;
+            };
+            counts.entries += appended.len();
+            for entry in appended {
+                counts.bytes += weight(entry);
+                if let Payload::Normal(command) = &entry.payload {
+                    counts.commands += command.count();
+                }
+            }
+        }
+        counts
+    }
+}
+
+/// What a batch adds to the log.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Counts {
+    pub(crate) entries: usize,
+    pub(crate) commands: usize,
+    pub(crate) bytes: usize,
 }
 
 /// One change of one shard.

@@ -321,7 +321,7 @@ impl State {
 /// What an entry weighs in memory.
 pub(crate) fn weight(entry: &Entry) -> usize {
     let payload = match &entry.payload {
-        Payload::Normal(command) => command.0.len(),
+        Payload::Normal(command) => command.parts().1.len(),
         _ => 0,
     };
     payload + ENTRY_OVERHEAD_BYTES

@@ -57,7 +57,7 @@ async fn refusal(directory: &Path) -> Option<&'static str> {
 fn entry(term: u64, index: u64) -> Entry {
     Entry {
         log_id: log_id(term, index),
-        payload: Payload::Normal(Command(Bytes::from(format!(
+        payload: Payload::Normal(Command::one(Bytes::from(format!(
             "command {index} {}",
             "x".repeat(200)
         )))),

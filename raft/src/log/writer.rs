@@ -34,12 +34,12 @@ const SEAL_WHEN_BUSY: Duration = Duration::from_millis(100);
 /// An idle writer looks after the store this often.
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// While several entries come at a time, batches begin no closer together than this, and this much more
-/// for each entry of the last one, up to a maximum. A sync, and what follows from it on this node and on
-/// others, costs about the same for one entry as for fifty: what little each waits longer, all of
+/// While several commands come at a time, batches begin no closer together than this, and this much more
+/// for each command of the last one, up to a maximum. A sync, and what follows from it on this node and on
+/// others, costs about the same for one command as for fifty: what little each waits longer, all of
 /// them save. Who writes alone never waits.
 const GATHER: Duration = Duration::from_millis(2);
-const GATHER_PER_ENTRY: Duration = Duration::from_micros(100);
+const GATHER_PER_COMMAND: Duration = Duration::from_micros(100);
 const GATHER_MAX: Duration = Duration::from_millis(5);
 
 /// How much later the defect [`Defects::early_acknowledgement`] writes what it has reported.
@@ -57,7 +57,7 @@ pub(super) struct Writer {
     written: u64,
     sealed: u64,
     sealed_at: Instant,
-    /// When the last batch began, and its entries.
+    /// When the last batch began, and its commands.
     last: (Instant, usize),
     defects: Defects,
 }
@@ -126,8 +126,8 @@ impl Writer {
 
     /// Lets the next batch grow.
     fn gather(&self) {
-        let (begun, entries) = self.last;
-        let due = begun + interval(entries);
+        let (begun, commands) = self.last;
+        let due = begun + interval(commands);
         if let Some(left) = due.checked_duration_since(Instant::now()) {
             std::thread::sleep(left);
         }
@@ -146,11 +146,12 @@ impl Writer {
             changes,
         };
         let begun = Instant::now();
-        self.last = (begun, entries(&batch));
+        let counts = batch.counts();
+        self.last = (begun, counts.commands);
         match self.store.commit(&batch) {
             Ok(()) => {
                 self.written = batch.number;
-                record_batch(begun.elapsed(), &batch);
+                record_batch(begun.elapsed(), counts);
                 for waiting in completions {
                     complete(&waiting.tail, waiting.completion);
                 }
@@ -257,21 +258,13 @@ impl Writer {
     }
 }
 
-fn entries(batch: &Batch) -> usize {
-    let count = |change: &Change| match &change.action {
-        Action::Append(entries) => entries.len(),
-        _ => 0,
-    };
-    batch.changes.iter().map(count).sum()
-}
-
-/// From the beginning of a batch of so many entries to the next one.
-fn interval(entries: usize) -> Duration {
-    if entries < 2 {
+/// From the beginning of a batch of so many commands to the next one.
+fn interval(commands: usize) -> Duration {
+    if commands < 2 {
         return Duration::ZERO;
     }
-    let entries = u32::try_from(entries).unwrap_or(u32::MAX);
-    (GATHER + GATHER_PER_ENTRY.saturating_mul(entries)).min(GATHER_MAX)
+    let commands = u32::try_from(commands).unwrap_or(u32::MAX);
+    (GATHER + GATHER_PER_COMMAND.saturating_mul(commands)).min(GATHER_MAX)
 }
 
 /// A request whose change is being written. It keeps its place in the queue meanwhile: the bound holds

@@ -4,7 +4,6 @@ use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use bytes::Bytes;
 use futures::{Stream, StreamExt};
 use openraft::storage::{ApplyResponder, EntryResponder, RaftStateMachine};
 use openraft::type_config::alias::SnapshotOf;
@@ -44,9 +43,9 @@ struct Batch<'a> {
     tx: WriteTx<'a>,
     position: Position,
     machine: Box<dyn ApplyBatch + 'a>,
-    replies: Vec<(ApplyResponder<TypeConfig>, Bytes)>,
+    replies: Vec<(ApplyResponder<TypeConfig>, Reply)>,
     entries: usize,
-    /// Its last command asks to have the state kept under this number.
+    /// Its last entry asks to have the state kept under this number.
     pin: Option<u64>,
 }
 
@@ -69,11 +68,11 @@ impl ShardState {
         (entry, responder): EntryResponder<TypeConfig>,
     ) -> Result<(), Error> {
         let log_id = entry.log_id;
-        let reply = match entry.payload {
-            Payload::Blank => Bytes::new(),
+        let replies = match entry.payload {
+            Payload::Blank => Vec::new(),
             Payload::Membership(membership) => {
                 batch.position.membership = StoredMembership::new(Some(log_id), membership);
-                Bytes::new()
+                Vec::new()
             }
             Payload::Normal(command) => {
                 let at = EntryPosition {
@@ -82,8 +81,8 @@ impl ShardState {
                     index: log_id.index,
                 };
                 let applied = catch_unwind(AssertUnwindSafe(|| {
-                    batch.pin = self.machine.pin(&command.0);
-                    batch.machine.apply(&mut batch.tx, at, &command.0)
+                    batch.pin = command.each().find_map(|one| self.machine.pin(one));
+                    batch.machine.apply(&mut batch.tx, at, command.each())
                 }));
                 applied.map_err(|_| Error::apply_panicked(at.shard, at.index))??
             }
@@ -91,7 +90,7 @@ impl ShardState {
         batch.position.applied = Some(log_id);
         batch.entries += 1;
         if let Some(responder) = responder {
-            batch.replies.push((responder, reply));
+            batch.replies.push((responder, Reply(replies)));
         }
         Ok(())
     }
@@ -121,7 +120,7 @@ impl ShardState {
         catch_unwind(observed).map_err(|_| Error::apply_panicked(shard, index))?;
         self.progress.publish();
         for (responder, reply) in replies {
-            responder.send(Reply(reply));
+            responder.send(reply);
         }
         Ok(())
     }

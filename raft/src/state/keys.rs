@@ -36,6 +36,14 @@ impl Key {
     /// # Panics
     /// When `table` is not below [`TABLES`]: tables are constants of the program.
     pub fn ranged(table: u8, hash: u32, rest: &[u8]) -> Key {
+        Key::ranged_of(table, hash, &[rest])
+    }
+
+    /// The same, with a rest in parts.
+    ///
+    /// # Panics
+    /// As [`Key::ranged`].
+    pub fn ranged_of(table: u8, hash: u32, rest: &[&[u8]]) -> Key {
         assert!(table < TABLES, "ranged table {table} does not exist");
         Key::build(KeyKind::Ranged as u8 + table, hash, rest)
     }
@@ -46,7 +54,7 @@ impl Key {
     /// When `table` is not below [`TABLES`]: tables are constants of the program.
     pub fn sharded(table: u8, shard: ShardId, rest: &[u8]) -> Key {
         assert!(table < TABLES, "sharded table {table} does not exist");
-        Key::build(KeyKind::Sharded as u8 + table, shard.0, rest)
+        Key::build(KeyKind::Sharded as u8 + table, shard.0, &[rest])
     }
 
     /// The exclusive end of all rows of a ranged table up to and including `last_hash`.
@@ -109,11 +117,13 @@ impl Key {
             .is_some_and(|kind| (0x10..0x20).contains(kind))
     }
 
-    fn build(kind: u8, number: u32, rest: &[u8]) -> Key {
-        let mut bytes = Vec::with_capacity(5 + rest.len());
+    fn build(kind: u8, number: u32, rest: &[&[u8]]) -> Key {
+        let mut bytes = Vec::with_capacity(5 + rest.iter().map(|part| part.len()).sum::<usize>());
         bytes.push(kind);
         bytes.extend_from_slice(&number.to_be_bytes());
-        bytes.extend_from_slice(rest);
+        for part in rest {
+            bytes.extend_from_slice(part);
+        }
         Key(bytes.into())
     }
 }

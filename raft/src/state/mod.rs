@@ -22,8 +22,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use rocksdb::{
-    BlockBasedOptions, DB, DBCompressionType, FlushOptions, IngestExternalFileOptions, Options,
-    WriteBatch, WriteOptions,
+    BlockBasedIndexType, BlockBasedOptions, DB, DBCompressionType, FlushOptions,
+    IngestExternalFileOptions, Options, WriteBatch, WriteOptions,
 };
 
 use crate::config::HostConfig;
@@ -62,6 +62,19 @@ const MEMTABLE_BYTES: usize = 32 << 20;
 /// Flushed files that wait before they are merged into the next level.
 const L0_FILES: i32 = 8;
 
+/// Values from this length on lie in files of their own: documents, and most records of the feed.
+const BLOB_BYTES_MIN: u64 = 256;
+
+/// A file of values is closed at this length.
+const BLOB_FILE_BYTES: u64 = 64 << 20;
+
+/// The oldest tenth of those files is cleared of what is still needed whenever keys are merged. A greater
+/// part would copy more values that are not overwritten yet, a smaller one keep more that are.
+const BLOB_AGE_CUTOFF: f64 = 0.1;
+
+/// Read at a time while they are cleared.
+const BLOB_READ_AHEAD_BYTES: u64 = 1 << 20;
+
 /// By level: none for what was just flushed.
 const COMPRESSION: [DBCompressionType; 7] = {
     let mut levels = [DBCompressionType::Lz4; 7];
@@ -87,7 +100,7 @@ impl StateOptions {
             store_id: config.store_id,
             create: config.create,
             cache_bytes: config.cache_bytes,
-            block_cache_bytes: config.block_cache_bytes / 2,
+            block_cache_bytes: config.block_cache_bytes,
             memtable_bytes: MEMTABLE_BYTES,
         }
     }
@@ -296,12 +309,11 @@ fn store_row(store_id: [u8; 16]) -> Vec<u8> {
 }
 
 fn rocks_options(options: &StateOptions) -> Options {
-    let mut blocks = BlockBasedOptions::default();
+    let mut blocks = block_options();
     blocks.set_block_cache(&rocksdb::Cache::new_lru_cache(options.block_cache_bytes));
-    blocks.set_bloom_filter(10.0, false);
     blocks.set_cache_index_and_filter_blocks(true);
     blocks.set_pin_l0_filter_and_index_blocks_in_cache(true);
-    blocks.set_format_version(6);
+    blocks.set_pin_top_level_index_and_filter(true);
     let mut rocks = base_options();
     rocks.create_if_missing(options.create);
     rocks.set_block_based_table_factory(&blocks);
@@ -317,6 +329,15 @@ fn rocks_options(options: &StateOptions) -> Options {
     rocks.set_keep_log_file_num(2);
     rocks.set_level_compaction_dynamic_level_bytes(true);
     rocks.set_manual_wal_flush(false);
+    // Long values lie apart from the sorted keys, so that merging files moves keys, and of the values only
+    // those in the oldest files: with millions of documents, rewriting them again and again was most of
+    // what an update cost.
+    rocks.set_enable_blob_files(true);
+    rocks.set_min_blob_size(BLOB_BYTES_MIN);
+    rocks.set_blob_file_size(BLOB_FILE_BYTES);
+    rocks.set_enable_blob_gc(true);
+    rocks.set_blob_gc_age_cutoff(BLOB_AGE_CUTOFF);
+    rocks.set_blob_compaction_readahead_size(BLOB_READ_AHEAD_BYTES);
     rocks
 }
 
@@ -324,7 +345,19 @@ fn rocks_options(options: &StateOptions) -> Options {
 fn base_options() -> Options {
     let mut rocks = Options::default();
     rocks.set_compression_type(DBCompressionType::Lz4);
+    rocks.set_block_based_table_factory(&block_options());
     rocks
+}
+
+/// Index and filter of a file are in parts of a block's size, so that what a read needs fits the cache
+/// however large the store: one part of each, not the whole of a file.
+fn block_options() -> BlockBasedOptions {
+    let mut blocks = BlockBasedOptions::default();
+    blocks.set_format_version(6);
+    blocks.set_bloom_filter(10.0, false);
+    blocks.set_index_type(BlockBasedIndexType::TwoLevelIndexSearch);
+    blocks.set_partition_filters(true);
+    blocks
 }
 
 /// A store that does not open is damaged, unless the system says otherwise.

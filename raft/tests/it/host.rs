@@ -1,11 +1,13 @@
 //! A node with several shards: propose, read, stop, crash, start again.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use antumbra_raft::{BarrierError, ProposeError, Role};
 use bytes::Bytes;
+use futures::future::join_all;
 use tempfile::TempDir;
 
 use crate::host_support::{
@@ -106,6 +108,52 @@ async fn a_proposal_of_another_term_is_not_applied() {
             .await
             .is_ok()
     );
+    three.shutdown().await;
+}
+
+/// What comes while others are under way shares an entry, and each command gets the reply that is its own.
+#[tokio::test]
+async fn commands_that_come_together_share_entries() {
+    const COMMANDS: u64 = 2_000;
+    let directory = TempDir::new().unwrap();
+    let three = Three::start(directory.path()).await;
+    let shard = &three.shards[0];
+    leader(shard).await;
+    let adding = (0..COMMANDS).map(|n| propose(shard, format!("add {} 1", n % 2)));
+    let mut sums = [Vec::new(), Vec::new()];
+    let mut indexes = BTreeSet::new();
+    for (n, done) in join_all(adding).await.into_iter().enumerate() {
+        let done = done.unwrap();
+        sums[n % 2].push(String::from_utf8(done.reply.to_vec()).unwrap());
+        indexes.insert(done.index);
+    }
+    // In the order in which they came.
+    let rising: Vec<String> = (1..=COMMANDS / 2).map(|sum| sum.to_string()).collect();
+    assert_eq!(sums, [rising.clone(), rising]);
+    // Two go at once; the rest wait and go together, as many as an entry takes.
+    assert!(indexes.len() <= 10, "{} entries", indexes.len());
+    three.shutdown().await;
+}
+
+/// The terms of proposals that wait side by side may differ: each is bound to its own.
+#[tokio::test]
+async fn proposals_of_several_terms_do_not_share_an_entry() {
+    let directory = TempDir::new().unwrap();
+    let three = Three::start(directory.path()).await;
+    let shard = &three.shards[0];
+    let term = leader(shard).await;
+    let mixed = (0..300).map(|n| {
+        let of = term + u64::from(n % 3 == 0);
+        let add = Bytes::from_static(b"add k 1");
+        async move { (of == term, shard.propose(of, add).await) }
+    });
+    for (is_present, outcome) in join_all(mixed).await {
+        match outcome {
+            Ok(_) => assert!(is_present, "another term was taken"),
+            Err(error) => assert_eq!((is_present, error), (false, ProposeError::NotLeader)),
+        }
+    }
+    assert_eq!(read(shard, "k"), Some(200));
     three.shutdown().await;
 }
 

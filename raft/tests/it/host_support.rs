@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use antumbra_raft::{
-    EntryPosition, Env, Error, HashRange, Host, HostConfig, Key, Machine, NoTransport, Node,
-    ProposeError, Proposed, ReplicaId, Role, Shard, ShardId, ShardSpec, WriteTx,
+    Commands, EntryPosition, Env, Error, HashRange, Host, HostConfig, Key, Machine, NoTransport,
+    Node, ProposeError, Proposed, ReplicaId, Role, Shard, ShardId, ShardSpec, WriteTx,
 };
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -17,6 +17,7 @@ use parking_lot::Mutex;
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Text commands over counters: `add KEY N` answers the sum, `note TEXT` appends to the feed,
+/// `fill KEY N` writes N bytes,
 /// `trim INDEX` deletes the feed before an index, `pin NUMBER` keeps the state, `panic` panics.
 #[derive(Default)]
 pub(crate) struct Counters {
@@ -34,30 +35,13 @@ impl Machine for Counters {
         &self,
         tx: &mut WriteTx<'_>,
         at: EntryPosition,
-        command: &[u8],
+        commands: Commands<'_>,
         changes: &mut Vec<Arc<u64>>,
-    ) -> Result<Bytes, Error> {
+    ) -> Result<Vec<Bytes>, Error> {
         self.entries.fetch_add(1, Ordering::Relaxed);
-        let text = std::str::from_utf8(command).unwrap_or_default();
-        let words: Vec<&str> = text.split(' ').collect();
-        match words[..] {
-            ["add", key, n] => {
-                let n: u64 = n.parse().unwrap_or(0);
-                let row = counter(at.shard, key);
-                let sum = tx.get(&row)?.map_or(0, |value| number(&value)) + n;
-                tx.put(row, sum.to_be_bytes().to_vec());
-                tx.put(feed(at.shard, at.index), command.to_vec());
-                changes.push(Arc::new(at.index));
-                Ok(sum.to_string().into())
-            }
-            ["trim", index] => {
-                let index = index.parse().unwrap_or(0);
-                tx.delete_range(feed(at.shard, 0), feed(at.shard, index));
-                Ok(Bytes::new())
-            }
-            ["panic"] => panic!("asked to"),
-            _ => Ok(Bytes::from_static(b"rejected")),
-        }
+        commands
+            .map(|command| apply(tx, at, command, changes))
+            .collect()
     }
 
     fn applied(&self, shard: ShardId, index: u64, _changes: Vec<Arc<u64>>) {
@@ -71,6 +55,39 @@ impl Machine for Counters {
     fn pin(&self, command: &[u8]) -> Option<u64> {
         let text = std::str::from_utf8(command).ok()?;
         text.strip_prefix("pin ")?.parse().ok()
+    }
+}
+
+fn apply(
+    tx: &mut WriteTx<'_>,
+    at: EntryPosition,
+    command: &[u8],
+    changes: &mut Vec<Arc<u64>>,
+) -> Result<Bytes, Error> {
+    let text = std::str::from_utf8(command).unwrap_or_default();
+    let words: Vec<&str> = text.split(' ').collect();
+    match words[..] {
+        ["add", key, n] => {
+            let n: u64 = n.parse().unwrap_or(0);
+            let row = counter(at.shard, key);
+            let sum = tx.get(&row)?.map_or(0, |value| number(&value)) + n;
+            tx.put(row, sum.to_be_bytes().to_vec());
+            tx.put(feed(at.shard, at.index), command.to_vec());
+            changes.push(Arc::new(at.index));
+            Ok(sum.to_string().into())
+        }
+        ["fill", key, n] => {
+            let bytes = n.parse().unwrap_or(0);
+            tx.put(counter(at.shard, key), vec![b'x'; bytes]);
+            Ok(Bytes::new())
+        }
+        ["trim", index] => {
+            let index = index.parse().unwrap_or(0);
+            tx.delete_range(feed(at.shard, 0), feed(at.shard, index));
+            Ok(Bytes::new())
+        }
+        ["panic"] => panic!("asked to"),
+        _ => Ok(Bytes::from_static(b"rejected")),
     }
 }
 

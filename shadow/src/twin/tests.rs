@@ -8,7 +8,7 @@ use bytes::Bytes;
 use crate::apply::{RowKey, Rows, apply};
 use crate::change::Change;
 use crate::command::{Command, DeviceEntry, Draft, Kind, Update};
-use crate::id::{DeviceKey, ShadowName, Tenant, Time};
+use crate::id::{DeviceKey, Position, ShadowName, Tenant, Time};
 use crate::json::{self, DuplicateKeys};
 use crate::limits::Limits;
 use crate::patch::{Patch, SectionInput};
@@ -62,7 +62,7 @@ fn changes(writes: &[(&str, &str)]) -> Vec<Change> {
     for (number, (shadow, text)) in writes.iter().enumerate() {
         let commands: Vec<Command> = vec![draft(shadow, text).stamp(Time(1))];
         let entry = DeviceEntry::new(device.clone(), commands);
-        let applied = apply(&mut rows, number as u64 + 1, &entry).unwrap();
+        let applied = apply(&mut rows, Position::first(number as u64 + 1), &entry).unwrap();
         changes.extend(applied.into_iter().flat_map(|one| one.changes));
     }
     changes

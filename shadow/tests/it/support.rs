@@ -6,8 +6,8 @@ use std::convert::Infallible;
 use antumbra_shadow::json::{DuplicateKeys, Value, parse};
 use antumbra_shadow::{
     Applied, BatchItem, Change, Command, Conditions, Delete, DeviceEntry, DeviceId, DeviceKey,
-    Document, Draft, Entry, Kind, Limits, Outcome, Patch, Rejection, RequestId, RowKey, Rows,
-    Section, SectionInput, ShadowName, Tenant, Time, TimeUnit, Update, apply,
+    Document, Draft, Entry, Kind, Limits, Outcome, Patch, Position, Rejection, RequestId, RowKey,
+    Rows, Section, SectionInput, ShadowName, Tenant, Time, TimeUnit, Update, apply,
 };
 use bytes::Bytes;
 
@@ -75,7 +75,7 @@ impl World {
             panic!("an entry survives its encoding")
         };
         assert_eq!(entry, Entry::Device(decoded.clone()));
-        apply::apply(&mut self.rows, self.index, &decoded).unwrap()
+        apply::apply(&mut self.rows, Position::first(self.index), &decoded).unwrap()
     }
 
     /// Updates the classic shadow with `{"desired":…,"reported":…}`.

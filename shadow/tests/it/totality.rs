@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use antumbra_shadow::json::{DuplicateKeys, JsonError, parse};
 use antumbra_shadow::{
-    Conditions, Document, Entry, FeedRecord, Patch, Pointer, RowKey, Rows, Section, TimeUnit,
-    apply, decode_outcomes, encode_outcomes,
+    Conditions, Document, Entry, FeedRecord, Patch, Pointer, Position, RowKey, Rows, Section,
+    TimeUnit, apply, decode_outcomes, encode_outcomes,
 };
 use bytes::Bytes;
 use proptest::prelude::*;
@@ -57,7 +57,8 @@ fn use_bytes(bytes: &[u8]) {
     }
     let _ = antumbra_shadow::DeviceRow::decode(bytes);
     if let Ok(Entry::Device(entry)) = Entry::decode(bytes) {
-        let applied = apply::apply(&mut AnyRows(BTreeMap::new()), 1, &entry).unwrap();
+        let applied =
+            apply::apply(&mut AnyRows(BTreeMap::new()), Position::first(1), &entry).unwrap();
         assert_eq!(applied.len(), entry.commands.len());
         for change in applied.iter().flat_map(|applied| &applied.changes) {
             use_document(&change.current);
@@ -177,7 +178,7 @@ fn apply_is_total_on_damaged_rows() {
                 value[at] = random.random();
             }
         }
-        match apply::apply(&mut rows, 9, &entry) {
+        match apply::apply(&mut rows, Position::first(9), &entry) {
             Ok(applied) => {
                 worked += 1;
                 applied

@@ -9,6 +9,7 @@ use tonic::transport::Channel;
 use antumbra_proto::v1;
 use v1::shadows_client::ShadowsClient;
 
+use super::leaders::Way;
 use super::load::{Caller, reason};
 use super::tally::Done;
 use super::workload::{self, Walk};
@@ -61,27 +62,29 @@ fn is_whole(answer: &v1::GetShadowResponse) -> bool {
 
 /// `UpdateShadow` with a patch.
 pub(crate) struct Update {
-    pub(crate) shadows: ShadowsClient<Channel>,
+    pub(crate) way: Way,
     pub(crate) walk: Walk,
 }
 
 impl Caller for Update {
     async fn call(&mut self) -> Result<Done, String> {
         let (key, change) = self.walk.next();
-        let answer = self.shadows.update_shadow(patch(key, change)).await;
+        let node = self.way.to(key);
+        let answer = node.update_shadow(patch(key, change)).await;
         answer.map(|_| Done::ONE).map_err(|status| reason(&status))
     }
 }
 
 /// `GetShadow`, linearizable.
 pub(crate) struct Read {
-    pub(crate) shadows: ShadowsClient<Channel>,
+    pub(crate) way: Way,
     pub(crate) walk: Walk,
 }
 
 impl Caller for Read {
     async fn call(&mut self) -> Result<Done, String> {
-        let answer = self.shadows.get_shadow(read(self.walk.next().0)).await;
+        let (key, _) = self.walk.next();
+        let answer = self.way.to(key).get_shadow(read(key)).await;
         let answer = answer.map_err(|status| reason(&status))?;
         match is_whole(answer.get_ref()) {
             true => Ok(Done::ONE),

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt, stream as futures_stream};
 use tokio::task::JoinSet;
@@ -16,6 +16,7 @@ use tonic::{Code, Status};
 
 use antumbra_proto::v1::shadows_client::ShadowsClient;
 
+use super::leaders::{Leaders, Way};
 use super::load::{self, reason};
 use super::record::{Operation, Record, System};
 use super::tally::Tally;
@@ -53,7 +54,7 @@ pub(crate) struct Cases {
     pub(crate) round: u64,
     /// Whether the system is filled first.
     pub(crate) fill: bool,
-    /// Whether the clients of etcd use all members, and not only the leader.
+    /// Whether clients use all nodes in turn, and do not ask leaders.
     pub(crate) spread: bool,
     /// File that records are added to.
     pub(crate) out: Option<PathBuf>,
@@ -150,11 +151,18 @@ impl Cases {
 
     async fn one(&self, target: &Target, operation: Operation, clients: u64) -> Result<Record> {
         let servers = process::servers(&self.endpoints)?;
-        let usual = || load::connections(clients as usize, target.endpoints.len());
-        let connections = self.connections.unwrap_or_else(usual);
+        let leaders = self.leaders(target).await?;
+        let nodes = target.endpoints.len();
+        let usual = match leaders {
+            Some(_) => nodes,
+            None => load::connections(clients as usize, nodes),
+        };
+        let connections = self.connections.unwrap_or(usual);
+        let whole = leaders.is_none() || connections.is_multiple_of(nodes);
+        ensure!(whole, "{connections} connections to {nodes} nodes");
         let channels = load::connect(&target.endpoints, connections).await?;
         let tally = Arc::new(Tally::start(self.warm_up, self.length)?);
-        let tasks = self.start(operation, clients, &channels, &tally)?;
+        let tasks = self.start(operation, clients, &ways(channels, leaders, nodes), &tally)?;
         let own = [std::process::id()].into();
         let cpu = || anyhow::Ok((process::cpu_seconds(&servers)?, process::cpu_seconds(&own)?));
         sleep_until(tally.from).await;
@@ -192,21 +200,21 @@ impl Cases {
         &self,
         operation: Operation,
         clients: u64,
-        channels: &[Channel],
+        ways: &Ways,
         tally: &Arc<Tally>,
     ) -> Result<JoinSet<()>> {
         let mut tasks = JoinSet::new();
         let walk = |client| Walk::new(client, clients, self.keys);
         if operation == Operation::Stream {
-            for (first, channel) in (0..).zip(channels) {
-                let own = (first..clients).step_by(channels.len());
-                let shadows = ShadowsClient::new(channel.clone());
-                stream::start(&mut tasks, tally, shadows, own.map(walk).collect());
+            for (first, way) in (0..).zip(&ways.groups) {
+                let own = (first..clients).step_by(ways.groups.len());
+                stream::start(&mut tasks, tally, way.clone(), own.map(walk).collect());
             }
             return Ok(tasks);
         }
         for client in 0..clients {
-            let channel = channels[client as usize % channels.len()].clone();
+            let channel = ways.channels[client as usize % ways.channels.len()].clone();
+            let way = ways.groups[client as usize % ways.groups.len()].clone();
             let (walk, size) = (walk(client), self.batch);
             let (shadows, etcd) = (
                 ShadowsClient::new(channel.clone()),
@@ -214,10 +222,10 @@ impl Cases {
             );
             match (self.system, operation) {
                 (System::Antumbra, Operation::Unary) => {
-                    load::start(&mut tasks, tally, antumbra::Update { shadows, walk });
+                    load::start(&mut tasks, tally, antumbra::Update { way, walk });
                 }
                 (System::Antumbra, Operation::Read) => {
-                    load::start(&mut tasks, tally, antumbra::Read { shadows, walk });
+                    load::start(&mut tasks, tally, antumbra::Read { way, walk });
                 }
                 (System::Antumbra, Operation::ReadBatch) => {
                     let caller = antumbra::ReadBatch {
@@ -245,6 +253,19 @@ impl Cases {
         Ok(tasks)
     }
 
+    /// Who leads, where clients are to know. A leader may just be moving: then a little later.
+    async fn leaders(&self, target: &Target) -> Result<Option<Arc<Leaders>>> {
+        if self.system == System::Etcd || self.spread {
+            return Ok(None);
+        }
+        let leaders = waiting::until_async("all shards have leaders", READY_LIMIT, || async {
+            let channels = load::connect(&target.endpoints, 1).await.ok()?;
+            let channel = channels.into_iter().next()?;
+            Leaders::learn(channel, &target.endpoints).await.ok()
+        });
+        Ok(Some(Arc::new(leaders.await?)))
+    }
+
     /// Raft groups that hold the data: as many as all nodes name, and one in etcd.
     async fn shards(&self) -> Result<u64> {
         if self.system == System::Etcd {
@@ -260,6 +281,27 @@ impl Cases {
         });
         asked.await?
     }
+}
+
+/// Connections, and which of them clients use for a key. Clients are spread over the groups.
+struct Ways {
+    channels: Vec<Channel>,
+    groups: Vec<Way>,
+}
+
+fn ways(channels: Vec<Channel>, leaders: Option<Arc<Leaders>>, nodes: usize) -> Ways {
+    let clients = |channels: &[Channel]| channels.iter().cloned().map(ShadowsClient::new).collect();
+    let groups = match leaders {
+        Some(leaders) => {
+            let group = |channels| Way::Leader(clients(channels), Arc::clone(&leaders));
+            channels.chunks(nodes).map(group).collect()
+        }
+        None => {
+            let one = |channel: &Channel| Way::One(ShadowsClient::new(channel.clone()));
+            channels.iter().map(one).collect()
+        }
+    };
+    Ways { channels, groups }
 }
 
 /// Waits until linearizable reads through this node work for many devices. They need not exist.

@@ -75,9 +75,9 @@ struct CasesArgs {
     /// Run on what an earlier call has filled
     #[arg(long)]
     filled: bool,
-    /// Which members the clients of etcd talk to
+    /// Which nodes clients talk to
     #[arg(long, value_enum, default_value_t = Members::Leader)]
-    etcd_members: Members,
+    members: Members,
     /// Threads of the clients
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=64))]
     threads: u16,
@@ -88,7 +88,7 @@ struct CasesArgs {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Members {
-    /// The leader only: no request is forwarded
+    /// Those that lead: no request is forwarded
     Leader,
     /// All in turn
     All,
@@ -143,7 +143,7 @@ fn cases(args: &CasesArgs) -> Result<()> {
         length: Duration::try_from_secs_f64(args.seconds).context("--seconds")?,
         round: args.round,
         fill: !args.filled,
-        spread: args.etcd_members == Members::All,
+        spread: args.members == Members::All,
         out: args.out.clone(),
     };
     let runtime = match args.threads {

@@ -18,6 +18,7 @@ use antumbra_proto::v1;
 use v1::shadows_client::ShadowsClient;
 use v1::shadows_server::{Shadows, ShadowsServer};
 
+use super::leaders::Way;
 use super::tally::{Counted, Tally};
 use super::workload::Walk;
 use super::{antumbra, load, stream};
@@ -183,13 +184,13 @@ async fn run(fake: Fake, streamed: bool) -> Counted {
     let channel = load::connect(&[endpoint], 1).await.unwrap().remove(0);
     let tally = Arc::new(Tally::start(Duration::ZERO, Duration::from_millis(300)).unwrap());
     let mut tasks = JoinSet::new();
-    let shadows = ShadowsClient::new(channel);
+    let way = Way::One(ShadowsClient::new(channel));
     let mut walks = (0..CLIENTS).map(|client| Walk::new(client, CLIENTS, 100));
     if streamed {
-        stream::start(&mut tasks, &tally, shadows, walks.collect());
+        stream::start(&mut tasks, &tally, way, walks.collect());
     } else {
         let walk = walks.next().unwrap();
-        load::start(&mut tasks, &tally, antumbra::Update { shadows, walk });
+        load::start(&mut tasks, &tally, antumbra::Update { way, walk });
     }
     load::finish(tasks, &tally).await.unwrap();
     server.abort();
@@ -244,8 +245,8 @@ async fn a_call_that_is_not_served_is_an_error() {
     server.await.ok();
     let tally = Arc::new(Tally::start(Duration::ZERO, Duration::from_millis(300)).unwrap());
     let mut tasks = JoinSet::new();
-    let (shadows, walk) = (ShadowsClient::new(channel), Walk::new(0, 1, 100));
-    load::start(&mut tasks, &tally, antumbra::Read { shadows, walk });
+    let (way, walk) = (Way::One(ShadowsClient::new(channel)), Walk::new(0, 1, 100));
+    load::start(&mut tasks, &tally, antumbra::Read { way, walk });
     load::finish(tasks, &tally).await.unwrap();
     let counted = tally.counted();
     assert_eq!(counted.operations, 0);

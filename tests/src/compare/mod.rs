@@ -2,7 +2,8 @@
 //! is made of their runs. `tests/bench/README.md` says what is compared and what is not.
 //!
 //! - [`workload`] makes the same keys, documents and patches for both; [`load`] keeps each client at
-//!   one call in flight and counts; [`antumbra`] and [`etcd`] make the calls.
+//!   one call in flight and counts; [`antumbra`] and [`etcd`] make the calls; [`leaders`] says which node
+//!   of Antumbra to ask.
 //! - [`cases`] runs one system through all shapes and writes a [`record`] for each.
 //! - [`summary`] takes medians, worst values and ratios; [`goals`] says what they should be;
 //!   [`table`] prints both.
@@ -16,6 +17,7 @@ mod etcd;
 #[cfg(test)]
 mod fake;
 mod goals;
+mod leaders;
 mod load;
 mod process;
 mod record;

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use antumbra_shadow::{
-    Change, Delete, DeviceEntry, DeviceId, DeviceKey, Draft, Kind, Limits, Outcome, RowKey, Rows,
-    Tenant, Time, Update, apply::apply,
+    Change, Delete, DeviceEntry, DeviceId, DeviceKey, Draft, Kind, Limits, Outcome, Position,
+    RowKey, Rows, Tenant, Time, Update, apply::apply,
 };
 use bytes::Bytes;
 use serde_json::{Value, json};
@@ -78,7 +78,7 @@ impl Thing {
         draft.client_token = token;
         let entry = DeviceEntry::new(Self::key(), vec![draft.stamp(self.now())]);
         let index = self.index;
-        let mut applied = apply(self, index, &entry).unwrap();
+        let mut applied = apply(self, Position::first(index), &entry).unwrap();
         let applied = applied.remove(0);
         (applied.outcome, applied.changes.into_iter().next())
     }

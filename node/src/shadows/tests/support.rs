@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use antumbra_raft::{
-    EntryPosition, Env, HashRange, Host, HostConfig, Machine, Node, ReplicaId, Role, ShardSpec,
-    SyncMode, WriteTx,
+    Commands, EntryPosition, Env, HashRange, Host, HostConfig, Machine, Node, ReplicaId, Role,
+    ShardSpec, SyncMode, WriteTx,
 };
 use antumbra_shadow::json::{self, DuplicateKeys};
 use antumbra_shadow::{
@@ -42,10 +42,10 @@ impl Machine for Counted {
         &self,
         tx: &mut WriteTx<'_>,
         at: EntryPosition,
-        command: &[u8],
+        commands: Commands<'_>,
         changes: &mut Vec<Arc<Self::Change>>,
-    ) -> Result<Bytes, antumbra_raft::Error> {
-        self.machine.apply(tx, at, command, changes)
+    ) -> Result<Vec<Bytes>, antumbra_raft::Error> {
+        self.machine.apply(tx, at, commands, changes)
     }
 
     fn applied(&self, shard: ShardId, index: u64, changes: Vec<Arc<Self::Change>>) {

@@ -151,7 +151,7 @@ impl Serving {
             if let Some(index) = proven {
                 // The changes up to a barrier are in the relay before the barrier returns.
                 self.drain().await?;
-                if self.position.index >= index {
+                if self.position >= end_of(index) {
                     proven = None;
                     self.send(Item::proven(self.position)).await?;
                 }

@@ -10,7 +10,7 @@ const SHARD: ShardId = ShardId(1);
 fn entry(term: u64, index: u64) -> Entry {
     Entry {
         log_id: log_id(term, index),
-        payload: Payload::Normal(Command(Bytes::from(vec![index as u8; 1000]))),
+        payload: Payload::Normal(Command::one(Bytes::from(vec![index as u8; 1000]))),
     }
 }
 

@@ -91,7 +91,7 @@ async fn limited_reads_are_bounded_in_bytes() {
     let mut shard = log.shard(SHARD).await.unwrap();
     let large = |index| Entry {
         log_id: log_id(1, index),
-        payload: Payload::Normal(Command(Bytes::from(vec![1; 700_000]))),
+        payload: Payload::Normal(Command::one(Bytes::from(vec![1; 700_000]))),
     };
     for index in 0..4 {
         let (flushed, done) = TypeConfig::oneshot();
@@ -148,7 +148,7 @@ async fn disk_stays_bounded_with_continuous_purge() {
     for index in 0..400_u64 {
         let entry = Entry {
             log_id: log_id(1, index),
-            payload: Payload::Normal(Command(Bytes::from(random.clone()))),
+            payload: Payload::Normal(Command::one(Bytes::from(random.clone()))),
         };
         let (flushed, done) = TypeConfig::oneshot();
         shard

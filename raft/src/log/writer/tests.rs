@@ -110,7 +110,7 @@ impl LogStore for GatedStore {
 fn entries(range: std::ops::Range<u64>) -> Vec<Entry> {
     let entry = |index| Entry {
         log_id: log_id(1, index),
-        payload: Payload::Normal(Command(Bytes::from_static(b"command"))),
+        payload: Payload::Normal(Command::one(Bytes::from_static(b"command"))),
     };
     range.map(entry).collect()
 }

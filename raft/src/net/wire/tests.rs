@@ -39,7 +39,7 @@ fn append() -> AppendEntriesRequest<TypeConfig> {
         leader_commit: Some(log_id(6, 3)),
         entries: vec![
             entry(5, Payload::Blank),
-            entry(6, Payload::Normal(Command(Bytes::from_static(b"hi")))),
+            entry(6, Payload::Normal(Command::one(Bytes::from_static(b"hi")))),
         ],
     }
 }

@@ -10,9 +10,9 @@ use std::time::Duration;
 
 use antumbra_shadow::apply::apply;
 use antumbra_shadow::{
-    Change, DeviceKey, Document, Draft, Entry, Failure, Kind, Limits, Outcome, Patch, RowKey, Rows,
-    SectionInput, ShadowName, ShardPort, Tenant, Time, Twins, TwinsConfig, Update, encode_outcomes,
-    json,
+    Change, DeviceKey, Document, Draft, Entry, Failure, Kind, Limits, Outcome, Patch, Position,
+    RowKey, Rows, SectionInput, ShadowName, ShardPort, Tenant, Time, Twins, TwinsConfig, Update,
+    encode_outcomes, json,
 };
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -144,7 +144,7 @@ impl FakeShard {
         };
         let mut store = self.store.lock();
         let index = store.index + 1;
-        let applied = apply(&mut store.rows, index, &entry).unwrap();
+        let applied = apply(&mut store.rows, Position::first(index), &entry).unwrap();
         let outcomes: Vec<Outcome> = applied.iter().map(|one| one.outcome.clone()).collect();
         let changes: Vec<_> = applied
             .into_iter()
