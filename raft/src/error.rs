@@ -287,8 +287,13 @@ impl From<Error> for io::Error {
     }
 }
 
+/// Bytes that are not what was written, or a file of the store that is gone.
 fn is_corruption(error: &rocksdb::Error) -> bool {
-    error.kind() == rocksdb::ErrorKind::Corruption
+    match error.kind() {
+        rocksdb::ErrorKind::Corruption => true,
+        rocksdb::ErrorKind::IOError => error.to_string().contains("No such file or directory"),
+        _ => false,
+    }
 }
 
 /// A store that does not open is damaged, unless the system refused it to us: then the data may be

@@ -23,8 +23,9 @@ pub(crate) const PROPOSALS_MAX: usize = 16 * 1024;
 /// Bytes of those proposals; more are told to come back later.
 const PROPOSAL_BYTES_MAX: usize = 64 << 20;
 
-/// Entries of a shard that are under way at one time.
-const FLIGHTS_MAX: usize = 2;
+/// Entries of a shard that are under way at one time: the fewer, the more commands share one, and the
+/// longer a command waits where the way to the followers is long.
+const FLIGHTS_MAX: usize = 4;
 
 /// Commands of one entry.
 const GROUP_COMMANDS_MAX: usize = 512;
