@@ -62,19 +62,6 @@ const MEMTABLE_BYTES: usize = 32 << 20;
 /// Flushed files that wait before they are merged into the next level.
 const L0_FILES: i32 = 8;
 
-/// Values from this length on lie in files of their own: documents, and most records of the feed.
-const BLOB_BYTES_MIN: u64 = 256;
-
-/// A file of values is closed at this length.
-const BLOB_FILE_BYTES: u64 = 64 << 20;
-
-/// The oldest tenth of those files is cleared of what is still needed whenever keys are merged. A greater
-/// part would copy more values that are not overwritten yet, a smaller one keep more that are.
-const BLOB_AGE_CUTOFF: f64 = 0.1;
-
-/// Read at a time while they are cleared.
-const BLOB_READ_AHEAD_BYTES: u64 = 1 << 20;
-
 /// By level: none for what was just flushed.
 const COMPRESSION: [DBCompressionType; 7] = {
     let mut levels = [DBCompressionType::Lz4; 7];
@@ -329,15 +316,6 @@ fn rocks_options(options: &StateOptions) -> Options {
     rocks.set_keep_log_file_num(2);
     rocks.set_level_compaction_dynamic_level_bytes(true);
     rocks.set_manual_wal_flush(false);
-    // Long values lie apart from the sorted keys, so that merging files moves keys, and of the values only
-    // those in the oldest files: with millions of documents, rewriting them again and again was most of
-    // what an update cost.
-    rocks.set_enable_blob_files(true);
-    rocks.set_min_blob_size(BLOB_BYTES_MIN);
-    rocks.set_blob_file_size(BLOB_FILE_BYTES);
-    rocks.set_enable_blob_gc(true);
-    rocks.set_blob_gc_age_cutoff(BLOB_AGE_CUTOFF);
-    rocks.set_blob_compaction_readahead_size(BLOB_READ_AHEAD_BYTES);
     rocks
 }
 

@@ -17,7 +17,6 @@ use parking_lot::Mutex;
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Text commands over counters: `add KEY N` answers the sum, `note TEXT` appends to the feed,
-/// `fill KEY N` writes N bytes,
 /// `trim INDEX` deletes the feed before an index, `pin NUMBER` keeps the state, `panic` panics.
 #[derive(Default)]
 pub(crate) struct Counters {
@@ -75,11 +74,6 @@ fn apply(
             tx.put(feed(at.shard, at.index), command.to_vec());
             changes.push(Arc::new(at.index));
             Ok(sum.to_string().into())
-        }
-        ["fill", key, n] => {
-            let bytes = n.parse().unwrap_or(0);
-            tx.put(counter(at.shard, key), vec![b'x'; bytes]);
-            Ok(Bytes::new())
         }
         ["trim", index] => {
             let index = index.parse().unwrap_or(0);
