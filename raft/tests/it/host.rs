@@ -11,8 +11,7 @@ use futures::future::join_all;
 use tempfile::TempDir;
 
 use crate::host_support::{
-    PATIENCE, Three, add, config, copy, counter, dump, feed, leader, number, open, propose, read,
-    spec, try_open,
+    PATIENCE, Three, add, config, copy, dump, feed, leader, open, propose, read, spec, try_open,
 };
 
 /// Shards on one node are separate groups on shared stores.
