@@ -10,6 +10,7 @@ pub mod cluster;
 pub mod config;
 pub mod dialect;
 pub mod error;
+pub mod gateway;
 pub mod health;
 pub mod http;
 pub mod identity;

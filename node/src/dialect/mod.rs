@@ -3,3 +3,6 @@
 //! no door: HTTP uses it, and whatever carries the same messages can.
 
 pub mod aws;
+mod object;
+
+pub(crate) use self::object::Object;

@@ -13,5 +13,6 @@ mod tests;
 
 pub use self::request::{Refusal, UpdateRequest, parse_client_token, parse_update};
 pub use self::response::{
-    accepted, deleted, delta, document, documents, named_shadows, rejected, shadow_label,
+    Echo, accepted, deleted, delta, difference, document, documents, named_shadows, rejected,
+    shadow_label,
 };

@@ -3,6 +3,7 @@
 use antumbra_shadow::json::{self, DuplicateKeys, JsonError, Value};
 use antumbra_shadow::{Conditions, Limits, Patch, SectionInput};
 
+use super::response::Echo;
 use crate::error::Error;
 
 /// Nesting that is read at all: far beyond any limit, so that a document that is only somewhat too
@@ -33,6 +34,15 @@ pub struct Refusal {
 }
 
 impl UpdateRequest {
+    /// What the reply says back.
+    pub fn echo(&self) -> Echo<'_> {
+        Echo {
+            patch: &self.patch,
+            clears_state: self.clears_state,
+            client_token: self.client_token.as_deref(),
+        }
+    }
+
     /// The conditions that the message puts on the change.
     pub fn conditions(&self) -> Conditions {
         Conditions {

@@ -1,19 +1,31 @@
 //! Response documents: outcomes in, JSON text out.
 
 use antumbra_shadow::json::write_string;
-use antumbra_shadow::{Change, Document, Section, ShadowName, Time, TimeUnit};
+use antumbra_shadow::{Change, Document, Patch, Section, ShadowName, Time, TimeUnit};
 
-use super::request::UpdateRequest;
+use crate::dialect::Object;
 use crate::error::Error;
 
+/// What `update/accepted` says back of a request: made from the request itself, or from the change
+/// that it became.
+#[derive(Debug, Clone, Copy)]
+pub struct Echo<'a> {
+    /// What was merged.
+    pub patch: &'a Patch,
+    /// `state` itself was null.
+    pub clears_state: bool,
+    /// `clientToken` of the message.
+    pub client_token: Option<&'a str>,
+}
+
 /// `update/accepted`: only what was sent, with its times.
-pub fn accepted(request: &UpdateRequest, version: u64, time: Time) -> String {
+pub fn accepted(request: Echo<'_>, version: u64, time: Time) -> String {
     let mut object = Object::new();
     if request.clears_state {
         object.raw("state", "null");
         object.raw("metadata", &format!("{{\"timestamp\":{}}}", seconds(time)));
     } else {
-        let patch = &request.patch;
+        let patch = request.patch;
         let sections = |text: &dyn Fn(Section) -> Option<String>| {
             let mut object = Object::new();
             object.optional("desired", text(Section::Desired));
@@ -27,7 +39,7 @@ pub fn accepted(request: &UpdateRequest, version: u64, time: Time) -> String {
         );
     }
     object.number("version", version);
-    object.end(Some(seconds(time)), request.client_token.as_deref())
+    object.end(Some(seconds(time)), request.client_token)
 }
 
 /// `get/accepted`: the whole document, with `delta` when there is one.
@@ -52,14 +64,19 @@ pub fn delta(change: &Change) -> Option<String> {
     if change.deleted {
         return None;
     }
-    let current = &change.current;
-    let state = current.delta_json(&[])?;
+    difference(&change.current, change.time, change.client_token.as_deref())
+}
+
+/// `update/delta` of a document as it is now, for a device that has not seen the change itself.
+/// Nothing when the sections agree.
+pub fn difference(document: &Document, time: Time, client_token: Option<&str>) -> Option<String> {
+    let state = document.delta_json(&[])?;
     let mut object = Object::new();
-    object.number("version", change.version);
-    object.number("timestamp", seconds(change.time));
+    object.number("version", document.version());
+    object.number("timestamp", seconds(time));
     object.raw("state", &state);
-    object.optional("metadata", current.delta_metadata_json(TimeUnit::Seconds));
-    Some(object.end(None, change.client_token.as_deref()))
+    object.optional("metadata", document.delta_metadata_json(TimeUnit::Seconds));
+    Some(object.end(None, client_token))
 }
 
 /// `update/documents`: the document before and after. `previous` is absent when the change
@@ -141,62 +158,4 @@ fn metadata(document: &Document) -> String {
 
 fn seconds(time: Time) -> u64 {
     time.0 / 1000
-}
-
-/// A JSON object under construction.
-struct Object {
-    text: String,
-}
-
-impl Object {
-    fn new() -> Object {
-        Object {
-            text: String::from("{"),
-        }
-    }
-
-    fn key(&mut self, key: &str) {
-        if self.text.len() > 1 {
-            self.text.push(',');
-        }
-        write_string(key, &mut self.text);
-        self.text.push(':');
-    }
-
-    /// Adds a member whose value is already JSON.
-    fn raw(&mut self, key: &str, json: &str) {
-        self.key(key);
-        self.text.push_str(json);
-    }
-
-    fn optional(&mut self, key: &str, json: Option<String>) {
-        if let Some(json) = json {
-            self.raw(key, &json);
-        }
-    }
-
-    fn number(&mut self, key: &str, value: u64) {
-        self.raw(key, &value.to_string());
-    }
-
-    fn string(&mut self, key: &str, value: &str) {
-        self.key(key);
-        write_string(value, &mut self.text);
-    }
-
-    fn finish(mut self) -> String {
-        self.text.push('}');
-        self.text
-    }
-
-    /// Adds what every message ends with.
-    fn end(mut self, timestamp: Option<u64>, client_token: Option<&str>) -> String {
-        if let Some(timestamp) = timestamp {
-            self.number("timestamp", timestamp);
-        }
-        if let Some(token) = client_token {
-            self.string("clientToken", token);
-        }
-        self.finish()
-    }
 }

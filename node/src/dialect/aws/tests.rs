@@ -104,7 +104,7 @@ impl Thing {
         });
         match self.run(request.client_token.clone(), kind) {
             (Outcome::Accepted(items), change) => {
-                let text = accepted(&request, items[0].version, items[0].time);
+                let text = accepted(request.echo(), items[0].version, items[0].time);
                 Seen {
                     reply: parse(&text),
                     change,

@@ -21,7 +21,7 @@ pub(super) async fn update(call: &Call, headers: &HeaderMap, body: Body) -> Resu
     });
     let draft = draft(call, request.client_token.clone(), kind);
     let item = submit(call, draft).await?;
-    Ok(aws::accepted(&request, item.version, item.time))
+    Ok(aws::accepted(request.echo(), item.version, item.time))
 }
 
 pub(super) async fn delete(call: &Call) -> Result<String, Error> {
