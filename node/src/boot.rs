@@ -8,7 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use antumbra_raft::{Env, Host};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::watch;
 use tracing::{error, info, warn};
 use uuid::Uuid;
@@ -24,7 +24,7 @@ use crate::metrics::Exporter;
 use crate::peer::{self, Me, PeerTransport, Tls};
 use crate::shadows::{Caller, Shadows, ShadowsConfig, Wiring};
 use crate::shutdown::{Manager, Running};
-use crate::{api, http, metrics};
+use crate::{api, gateway, http, metrics};
 
 /// Why a node did not start, or had to stop.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -52,6 +52,9 @@ pub enum Error {
     /// A certificate or key cannot be used.
     #[error("certificates of the peer link: {0}. `antumbra cert` makes new ones")]
     Tls(Arc<peer::TlsError>),
+    /// A certificate or key of the MQTT door cannot be used.
+    #[error("certificates of the MQTT door: {0}")]
+    MqttTls(Arc<gateway::TlsError>),
     /// Another data directory took this node's name over.
     #[error(
         "another data directory has joined the cluster under this node's name. This one is not needed \
@@ -71,6 +74,7 @@ impl Error {
             Error::Identity(error) => error.code(),
             Error::Engine(error) => error.code(),
             Error::Tls(_) => "TLS",
+            Error::MqttTls(_) => "MQTT_TLS",
             Error::Replaced => "NODE_REPLACED",
             Error::Panicked => "PANICKED",
         }
@@ -84,7 +88,11 @@ impl Error {
                 identity::Error::Damaged { .. } | identity::Error::Missing { .. }
             ),
             Error::Engine(error) => error.is_damage(),
-            Error::Listen { .. } | Error::Tls(_) | Error::Replaced | Error::Panicked => false,
+            Error::Listen { .. }
+            | Error::Tls(_)
+            | Error::MqttTls(_)
+            | Error::Replaced
+            | Error::Panicked => false,
         }
     }
 }
@@ -109,6 +117,10 @@ pub struct Listeners {
     pub grpc: TcpListener,
     /// The HTTP door.
     pub http: TcpListener,
+    /// The MQTT door.
+    pub mqtt: TcpListener,
+    /// The MQTT door with TLS, where there is one.
+    pub mqtts: Option<TcpListener>,
     /// The link to other nodes.
     pub peer: TcpListener,
 }
@@ -119,6 +131,12 @@ impl Listeners {
         Ok(Listeners {
             grpc: bind("gRPC", config.api.listen).await?,
             http: bind("HTTP", config.http.listen).await?,
+            mqtt: bind_deep("MQTT", config.mqtt.listen)?,
+            mqtts: match config.mqtt.tls_listen.parse() {
+                Ok(address) => Some(bind_deep("MQTT with TLS", address)?),
+                // Empty; anything else was refused with the configuration.
+                Err(_) => None,
+            },
             peer: bind("peer", config.peer.listen).await?,
         })
     }
@@ -127,6 +145,7 @@ impl Listeners {
         Ok(Addresses {
             grpc: local_address("gRPC", &self.grpc)?,
             http: local_address("HTTP", &self.http)?,
+            mqtt: local_address("MQTT", &self.mqtt)?,
             peer: local_address("peer", &self.peer)?,
         })
     }
@@ -139,6 +158,8 @@ pub struct Addresses {
     pub grpc: SocketAddr,
     /// The HTTP door.
     pub http: SocketAddr,
+    /// The MQTT door.
+    pub mqtt: SocketAddr,
     /// The link to other nodes.
     pub peer: SocketAddr,
 }
@@ -160,6 +181,7 @@ pub async fn start(config: Config, listeners: Listeners) -> Result<Node, Error> 
     let addresses = listeners.addresses()?;
     let exporter = metrics::install();
     crate::shadows::describe_metrics();
+    crate::gateway::describe_metrics();
     let health = Health::new();
 
     // 2. The data directory is ours, and is the one that was meant.
@@ -247,7 +269,15 @@ async fn serve(
         },
         stop: running.stop_watches.clone(),
     });
-    running.host.set_forward_handler(shadows.forward_handler());
+    let (mqtt_tls, authorities) =
+        settings::mqtt_tls(config).map_err(|error| Error::MqttTls(Arc::new(error)))?;
+    let name = &office.info().name;
+    let gateway = settings::gateway(config, env, name, &shadows, authorities, running)
+        .map_err(|_| Error::Panicked)?;
+    running.host.set_forward_handler(Arc::new(gateway::Handler {
+        door: Arc::clone(&gateway),
+        next: shadows.forward_handler(),
+    }));
     office.open(Serving {
         host: Arc::clone(&running.host),
         shadows: shadows.clone(),
@@ -257,7 +287,6 @@ async fn serve(
         http: listeners.http,
     };
     open_doors(config, env, &shadows, doors, exporter, running)?;
-
     // 5. The node belongs to a cluster, or founds one with the others.
     let (peer, stop) = (listeners.peer, running.stop_peers.clone());
     let desk = Arc::new(Desk(Arc::clone(&office)));
@@ -291,7 +320,15 @@ async fn serve(
         error = manager.failed() => return Err(error),
     }
 
-    // 7. It says so.
+    // 7. Devices come in: until now they have waited in the backlog, and what they ask for can be
+    // done. Then the node says that it serves.
+    serve_devices(
+        config,
+        gateway,
+        listeners.mqtt,
+        listeners.mqtts.zip(mqtt_tls),
+        running,
+    );
     running.health.enter(Phase::Serving);
     info!(node = office.info().name, "node serves");
     Ok(shadows)
@@ -357,6 +394,27 @@ async fn bind(door: &'static str, address: SocketAddr) -> Result<TcpListener, Er
     })
 }
 
+/// Binds a door at which many may knock at once: they wait in a longer backlog.
+fn bind_deep(door: &'static str, address: SocketAddr) -> Result<TcpListener, Error> {
+    let bind = || {
+        let socket = match address {
+            SocketAddr::V4(_) => TcpSocket::new_v4()?,
+            SocketAddr::V6(_) => TcpSocket::new_v6()?,
+        };
+        socket.set_reuseaddr(true)?;
+        socket.bind(address)?;
+        socket.listen(BACKLOG)
+    };
+    bind().map_err(|source| Error::Listen {
+        door,
+        address,
+        source: Arc::new(source),
+    })
+}
+
+/// Connections that wait to be accepted; the kernel may allow fewer.
+const BACKLOG: u32 = 8_192;
+
 fn local_address(door: &'static str, listener: &TcpListener) -> Result<SocketAddr, Error> {
     listener.local_addr().map_err(|source| Error::Listen {
         door,
@@ -410,6 +468,30 @@ async fn blocking<T: Send + 'static>(
 struct Doors {
     grpc: TcpListener,
     http: TcpListener,
+}
+
+/// Opens the MQTT doors, and follows the changes that devices are told of.
+fn serve_devices(
+    config: &Config,
+    gateway: Arc<gateway::Door>,
+    plain: TcpListener,
+    tls: Option<(TcpListener, gateway::Tls)>,
+    running: &Running,
+) {
+    let hub = gateway.hub().run(running.stop_watches.clone());
+    running.doors.spawn(hub);
+    let keeper = gateway::Keeper::new(Arc::clone(&gateway));
+    running
+        .doors
+        .spawn(keeper.run(running.stop_watches.clone()));
+    let tls = tls.map(|(listener, tls)| (listener, Some(tls)));
+    for (listener, tls) in [(plain, None)].into_iter().chain(tls) {
+        let (door, settings) = (Arc::clone(&gateway), settings::mqtt(config));
+        let stop = running.stop_doors.clone();
+        running
+            .doors
+            .spawn(gateway::serve(listener, door, settings, tls, stop));
+    }
 }
 
 fn open_doors(

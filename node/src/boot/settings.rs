@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use antumbra_raft::{Defects, ForwardError, Host, HostConfig, SyncMode};
+use antumbra_raft::{Defects, Env, ForwardError, Host, HostConfig, SyncMode};
 use antumbra_shadow::{Limits, TwinsConfig};
 use bytes::Bytes;
 use futures::future::BoxFuture;
@@ -12,12 +12,17 @@ use futures::stream::BoxStream;
 use futures::{FutureExt, StreamExt};
 use uuid::Uuid;
 
+use crate::access::certificate::Authorities;
+use crate::access::{AccessSettings, Mode};
 use crate::cluster::NodeInfo;
 use crate::cluster::bootstrap::Plan;
 use crate::config::{Config, Shards};
+use crate::gateway;
+use crate::gateway::mqtt::session::SessionLimits;
 use crate::identity::Identity;
 use crate::peer::{PeerTransport, Tls, TlsError, TlsFiles};
-use crate::shadows::{ClusterMark, Peers, TrimLimits};
+use crate::shadows::{ClusterMark, Peers, Shadows, TrimLimits};
+use crate::shutdown::Running;
 
 use super::Addresses;
 
@@ -90,6 +95,66 @@ pub(super) fn tls(config: &Config) -> Result<Tls, TlsError> {
         authority: PathBuf::from(&peer.tls_authority),
     };
     Tls::open(files, &config.node.name)
+}
+
+/// The gateway of the node.
+pub(super) fn gateway(
+    config: &Config,
+    env: &Env,
+    node: &str,
+    shadows: &Shadows,
+    authorities: Option<Authorities>,
+    running: &Running,
+) -> Result<Arc<gateway::Door>, getrandom::Error> {
+    let seconds = |duration: Duration| duration.as_secs();
+    let keep_alive_max_s = u16::try_from(seconds(config.limits.mqtt_keep_alive_max));
+    let session_expiry_max_s = u32::try_from(seconds(config.limits.mqtt_session_expiry_max));
+    Ok(gateway::Door::new(gateway::Wiring {
+        node: node.to_owned(),
+        shadows: shadows.clone(),
+        clock: Arc::clone(&env.clock),
+        limits: limits(config),
+        session_limits: SessionLimits {
+            keep_alive_max_s: keep_alive_max_s.unwrap_or(u16::MAX),
+            session_expiry_max_s: session_expiry_max_s.unwrap_or(u32::MAX - 1),
+            ..SessionLimits::default()
+        },
+        presence: config.mqtt.presence,
+        gate: gateway::Gate::new(
+            AccessSettings {
+                mode: Mode::Open,
+                ..AccessSettings::default()
+            },
+            authorities,
+        )?,
+        stop: running.stop_watches.clone(),
+    }))
+}
+
+/// TLS of the MQTT door, and who may come in with a certificate; nothing where it has none.
+pub(super) fn mqtt_tls(
+    config: &Config,
+) -> Result<(Option<gateway::Tls>, Option<Authorities>), gateway::TlsError> {
+    let mqtt = &config.mqtt;
+    if mqtt.tls_listen.is_empty() {
+        return Ok((None, None));
+    }
+    let authority = &mqtt.tls_client_authority;
+    let files = gateway::TlsFiles {
+        certificate: PathBuf::from(&mqtt.tls_certificate),
+        key: PathBuf::from(&mqtt.tls_key),
+        client_authority: (!authority.is_empty()).then(|| PathBuf::from(authority)),
+    };
+    let (tls, authorities) = gateway::Tls::open(&files)?;
+    Ok((Some(tls), authorities))
+}
+
+/// How the MQTT door is served.
+pub(super) fn mqtt(config: &Config) -> gateway::Settings {
+    gateway::Settings {
+        connections_max: config.limits.mqtt_connections_max as usize,
+        connect_rate_max: config.limits.mqtt_connects_per_second_max,
+    }
 }
 
 /// What cursors of this cluster are marked with.

@@ -6,15 +6,20 @@
 mod backoff;
 mod banner;
 mod child;
+mod fleet;
 mod plan;
 mod supervisor;
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+
+use tokio_util::sync::CancellationToken;
 
 use crate::config::load::Override;
 use crate::config::{Config, Sources};
 use crate::identity::{DataDirectory, Owner};
 
+use super::mqtt::Endpoint;
 use super::problem::{Exit, Problem};
 use super::start::{self, NodeArgs, Until};
 use super::{Context, block_on};
@@ -36,10 +41,13 @@ pub(crate) struct Args {
     /// Directory of the data, kept from run to run [default: antumbra-data]
     #[arg(long, value_name = "DIR")]
     data_dir: Option<PathBuf>,
-    /// gRPC is served on this port, HTTP on this plus 80, other nodes on this plus 1; the next node
-    /// is 100 further. 0 lets the system choose, for one node
+    /// gRPC is served on this port, HTTP on this plus 80, MQTT on this plus 83 (1883 when this is 7400),
+    /// other nodes on this plus 1; the next node is 100 further. 0 lets the system choose, for one node
     #[arg(long, value_name = "PORT", default_value_t = DEFAULT_PORT)]
     base_port: u16,
+    /// Devices that live in this process: each reports a temperature and does what is desired
+    #[arg(long, value_name = "K", default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=10_000))]
+    devices: u32,
     #[command(flatten)]
     node: NodeArgs,
 }
@@ -58,6 +66,7 @@ fn run_one(args: &Args, context: &Context) -> Result<(), Problem> {
     for (door, address) in [
         ("api", ports.grpc),
         ("http", ports.http),
+        ("mqtt", ports.mqtt),
         ("peer", ports.peer),
     ] {
         flags.push(Override {
@@ -69,9 +78,13 @@ fn run_one(args: &Args, context: &Context) -> Result<(), Problem> {
     let loaded = start::load(&sources(args, context, flags))?;
     let (data_dir, program) = (loaded.config.node.data_dir.clone(), context.program.clone());
     refuse_another_number(&data_dir, args.nodes)?;
-    start::run(loaded, context, Until::Signal, |node| {
+    let stop = CancellationToken::new();
+    let ended = start::run(loaded, context, Until::Signal, |node| {
+        start_fleet(args.devices, &[node.addresses().mqtt], &stop);
         banner::one(node, &data_dir, &program)
-    })
+    });
+    stop.cancel();
+    ended
 }
 
 fn run_several(args: &Args, context: &Context) -> Result<(), Problem> {
@@ -99,11 +112,26 @@ fn run_several(args: &Args, context: &Context) -> Result<(), Problem> {
     plan.write()?;
     let launcher = child::Launcher::new(&args.node)?;
     let program = context.program.clone();
-    let banner = |pids: &[u32]| banner::several(&plan, pids, &program);
+    let stop = CancellationToken::new();
+    let banner = |pids: &[u32]| {
+        let doors: Vec<_> = plan.members.iter().map(|m| m.ports.mqtt).collect();
+        start_fleet(args.devices, &doors, &stop);
+        banner::several(&plan, pids, &program)
+    };
     let stop_timeout = config.node.shutdown_timeout;
     let ended = block_on(supervisor::run(&plan, launcher, stop_timeout, banner));
+    stop.cancel();
     drop(claimed);
     ended
+}
+
+/// Devices that connect to these doors, until they are told to stop.
+fn start_fleet(devices: u32, doors: &[SocketAddr], stop: &CancellationToken) {
+    let endpoints = doors
+        .iter()
+        .filter_map(|door| format!("mqtt://{door}").parse().ok());
+    let endpoints: Vec<Endpoint> = endpoints.collect();
+    tokio::spawn(fleet::run(endpoints, devices, stop.clone()));
 }
 
 fn sources(args: &Args, context: &Context, flags: Vec<Override>) -> Sources<'static> {

@@ -12,6 +12,7 @@ mod connect;
 mod dev;
 mod device;
 mod input;
+mod mqtt;
 mod output;
 mod problem;
 mod serve;

@@ -28,7 +28,7 @@ Durations are written `500ms`, `60s`, `5m`, `24h`, `7d` or as a sum, `1h30m`. Si
 a unit: `64MiB` is 64·1024² bytes, `64MB` is 64·1000². In TOML both are strings.
 
 `antumbra dev` takes the same environment and `--set`, but always listens on the loopback interface:
-`--base-port P` puts gRPC on port P and HTTP on port P+80.
+`--base-port P` puts gRPC on port P, HTTP on port P+80 and MQTT on port P+83 (1883 for port 7400).
 ";
 
 /// The text of `docs/configuration.md`.

@@ -11,6 +11,9 @@ use super::load::{Origin, Problem};
 use super::options::SECTIONS;
 use super::suggest::closest;
 
+/// Where client commands find the MQTT door; it looks like an option and is none.
+const MQTT_ENDPOINT: &str = "ANTUMBRA_MQTT";
+
 const PREFIX: &str = "ANTUMBRA_";
 const TEST_PREFIX: &str = "ANTUMBRA_TEST_";
 const NO_FSYNC: &str = "ANTUMBRA_TEST_NO_FSYNC";
@@ -134,6 +137,7 @@ impl Environment {
             .keys()
             .filter(|name| name.starts_with(PREFIX) && !known.contains(name))
             .filter(|name| !name.starts_with(TEST_PREFIX) && !is_service_link(name))
+            .filter(|name| *name != MQTT_ENDPOINT)
             .filter(|name| looks_like_an_option(name))
             .map(|name| Problem {
                 origin: Origin::Environment {

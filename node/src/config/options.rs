@@ -219,6 +219,26 @@ sections! {
         body_bytes_max: ByteSize = ByteSize::mib(1),
     }
 
+    /// The MQTT door for devices.
+    mqtt: Mqtt {
+        /// Where MQTT without TLS is served. Whoever reaches it may do everything in the tenant
+        /// `default`.
+        listen: SocketAddr = SocketAddr::from((Ipv4Addr::LOCALHOST, 1883)),
+        /// Where MQTT with TLS is served, such as `0.0.0.0:8883`; empty for nowhere. Needs
+        /// `tls_certificate` and `tls_key`.
+        tls_listen: String = String::new(),
+        /// Certificate that clients see, a PEM file.
+        tls_certificate: String = String::new(),
+        /// Its private key, a PEM file.
+        tls_key: String = String::new(),
+        /// Certificates of the authorities that sign clients, a PEM file. A client with such a
+        /// certificate is the device that its common name says; one without is not a device.
+        tls_client_authority: String = String::new(),
+        /// Whether the cluster knows of every client that is connected, also of those whose session
+        /// ends with the connection. Costs one small write per connection and one at its end.
+        presence: bool = true,
+    }
+
     /// Logs. Metrics are served at `/metrics` of the HTTP door.
     telemetry: Telemetry {
         /// What is logged: `error`, `warn` or `info`, or a filter per target such as
@@ -252,6 +272,14 @@ sections! {
         commands_max: u32 = 8_192,
         /// Commands waiting or in flight for one device; more are refused as OVERLOADED.
         commands_per_device_max: u32 = 1_024,
+        /// MQTT connections at one time; more are closed at once.
+        mqtt_connections_max: u32 = 1_000_000,
+        /// MQTT connections accepted per second; more wait.
+        mqtt_connects_per_second_max: u32 = 10_000,
+        /// Longest keep-alive of an MQTT client, also of one that asks for none.
+        mqtt_keep_alive_max: Duration = Duration::from_secs(1_200),
+        /// Longest time that an MQTT session outlives its connection.
+        mqtt_session_expiry_max: Duration = Duration::from_secs(7 * 24 * 3600),
         /// Commands of one device that are written as one log entry.
         group_max: u32 = 128,
     }

@@ -1,5 +1,6 @@
 //! What the types of the options cannot say. Every rule is checked; all complaints come back.
 
+use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
@@ -7,7 +8,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::shadows::SHARDS_MAX;
 
-use super::options::{Api, Cluster, Config, Http, Limits, Node, Peer, Raft, Storage};
+use super::options::{Api, Cluster, Config, Http, Limits, Mqtt, Node, Peer, Raft, Storage};
 use super::setting::{ByteSize, Seeds, Setting, Shards, is_host_port};
 
 /// An option whose value cannot be used.
@@ -27,7 +28,8 @@ pub(super) fn validate(config: &Config) -> Vec<Complaint> {
     raft(&mut rules, &config.raft);
     cluster(&mut rules, &config.cluster, &config.node);
     peer(&mut rules, &config.peer, &config.cluster.seeds);
-    doors(&mut rules, &config.api, &config.http);
+    doors(&mut rules, &config.api, &config.http, &config.mqtt);
+    mqtt(&mut rules, &config.mqtt);
     if let Err(error) = EnvFilter::builder().parse(&config.telemetry.log_filter) {
         let hint = Some("a level such as `info`, or `info,openraft=warn`".to_owned());
         rules.complain(
@@ -139,7 +141,7 @@ fn peer(rules: &mut Rules, peer: &Peer, seeds: &Seeds) {
     }
 }
 
-fn doors(rules: &mut Rules, api: &Api, http: &Http) {
+fn doors(rules: &mut Rules, api: &Api, http: &Http, mqtt: &Mqtt) {
     rules.within("api.default_deadline", api.default_deadline, MS..=HOUR);
     rules.within("http.default_deadline", http.default_deadline, MS..=HOUR);
     let (kib, mib) = (ByteSize::kib(64), ByteSize::mib(64));
@@ -151,20 +153,65 @@ fn doors(rules: &mut Rules, api: &Api, http: &Http) {
         api.stream_updates_max,
         1..=1_000_000,
     );
-    let overlap = api.listen.ip() == http.listen.ip()
-        || api.listen.ip().is_unspecified()
-        || http.listen.ip().is_unspecified();
-    if overlap && api.listen.port() == http.listen.port() && api.listen.port() != 0 {
-        let what = format!("is port {}, which `api.listen` has", http.listen.port());
-        rules.complain(
-            "http.listen",
-            what,
-            Some("give each door a port".to_owned()),
-        );
+    let seen = [
+        ("api.listen", api.listen),
+        ("http.listen", http.listen),
+        ("mqtt.listen", mqtt.listen),
+    ];
+    for (nth, (name, address)) in seen.iter().enumerate() {
+        let overlap = |other: &SocketAddr| {
+            let same = address.ip() == other.ip();
+            same || address.ip().is_unspecified() || other.ip().is_unspecified()
+        };
+        let mut before = seen[..nth].iter();
+        let clash = before.find(|(_, other)| {
+            address.port() != 0 && address.port() == other.port() && overlap(other)
+        });
+        if let Some((other, _)) = clash {
+            let what = format!("is port {}, which `{other}` has", address.port());
+            rules.complain(name, what, Some("give each door a port".to_owned()));
+        }
     }
 }
 
+fn mqtt(rules: &mut Rules, mqtt: &Mqtt) {
+    if !mqtt.tls_listen.is_empty() {
+        if let Err(error) = <SocketAddr as Setting>::parse(&mqtt.tls_listen) {
+            rules.complain("mqtt.tls_listen", error, None);
+        }
+        if mqtt.tls_certificate.is_empty() || mqtt.tls_key.is_empty() {
+            let what = "needs `mqtt.tls_certificate` and `mqtt.tls_key`".to_owned();
+            rules.complain("mqtt.tls_listen", what, None);
+        }
+    }
+}
+
+fn mqtt_limits(rules: &mut Rules, limits: &Limits) {
+    rules.within(
+        "limits.mqtt_connections_max",
+        limits.mqtt_connections_max,
+        1..=10_000_000,
+    );
+    rules.within(
+        "limits.mqtt_connects_per_second_max",
+        limits.mqtt_connects_per_second_max,
+        1..=1_000_000,
+    );
+    let (keep_alive_max, week) = (Duration::from_secs(u16::MAX as u64), 7 * 24 * HOUR);
+    rules.within(
+        "limits.mqtt_keep_alive_max",
+        limits.mqtt_keep_alive_max,
+        Duration::from_secs(1)..=keep_alive_max,
+    );
+    rules.within(
+        "limits.mqtt_session_expiry_max",
+        limits.mqtt_session_expiry_max,
+        Duration::ZERO..=52 * week,
+    );
+}
+
 fn limits(rules: &mut Rules, limits: &Limits) {
+    mqtt_limits(rules, limits);
     let (kib, byte) = (ByteSize::kib(1), ByteSize(1));
     rules.within(
         "limits.document_bytes_max",

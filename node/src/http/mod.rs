@@ -129,6 +129,8 @@ fn operation(request: &Request) -> &'static str {
         (iotdata::SHADOW_PATH, "POST") => "UpdateThingShadow",
         (iotdata::SHADOW_PATH, "DELETE") => "DeleteThingShadow",
         (iotdata::LIST_PATH, "GET" | "HEAD") => "ListNamedShadowsForThing",
+        (iotdata::CONNECTION_PATH, "GET" | "HEAD") => "GetConnection",
+        (iotdata::CONNECTION_PATH, "DELETE") => "DeleteConnection",
         ("/" | "/livez" | "/readyz" | "/startupz" | "/metrics", "GET" | "HEAD") => "operations",
         _ => "other",
     }

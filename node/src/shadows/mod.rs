@@ -37,11 +37,12 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use antumbra_raft::{Clock, ShardId};
+use antumbra_raft::{Clock, ForwardError, Node, ShardId};
 use antumbra_shadow::{
     BatchItem, Delete, DeviceKey, Draft, Kind, Limits, Outcome, Position, RequestId, Tenant, Time,
 };
 use arc_swap::ArcSwap;
+use bytes::Bytes;
 use tokio::sync::Semaphore;
 use tokio::sync::watch::Sender as Announcer;
 use tokio::time::Instant;
@@ -49,10 +50,12 @@ use tokio_util::sync::CancellationToken;
 
 use crate::error::Error;
 
+pub(crate) use events::Source;
 pub use events::{
     ResetReason, WatchChange, WatchEvent, WatchMessage, WatchRequest, WatchSelection, WatchStream,
 };
 pub use forward::Peers;
+pub(crate) use forward::{Reader, Writer};
 pub use list::{DevicePage, ListRequest, ShadowPage, ShadowSummary};
 pub use machine::ShadowMachine;
 pub use port::Port;
@@ -78,7 +81,12 @@ pub struct Caller {
     pub actor: String,
     /// The only tenant the caller may touch; `None` means all of them.
     pub tenant: Option<Tenant>,
+    /// Whether this is the node itself, which may touch [its own tenants](OWN_TENANT_PREFIX).
+    is_node: bool,
 }
+
+/// Tenants whose names begin so hold records of the nodes themselves; no door reaches them.
+pub const OWN_TENANT_PREFIX: &str = ":";
 
 impl Caller {
     /// A caller that nobody has authenticated, named after its door.
@@ -86,12 +94,34 @@ impl Caller {
         Caller {
             actor: door.to_owned(),
             tenant: None,
+            is_node: false,
+        }
+    }
+
+    /// A caller that may touch one tenant.
+    pub fn of_tenant(actor: impl Into<String>, tenant: Tenant) -> Caller {
+        Caller {
+            actor: actor.into(),
+            tenant: Some(tenant),
+            is_node: false,
+        }
+    }
+
+    /// The node itself, for the records that it keeps as documents.
+    pub(crate) fn node(part: &str) -> Caller {
+        Caller {
+            actor: part.to_owned(),
+            tenant: None,
+            is_node: true,
         }
     }
 
     fn may_touch(&self, tenant: &Tenant) -> Result<(), Error> {
         match &self.tenant {
             Some(own) if own != tenant => Err(Error::PermissionDenied),
+            _ if !self.is_node && tenant.as_str().starts_with(OWN_TENANT_PREFIX) => {
+                Err(Error::PermissionDenied)
+            }
             _ => Ok(()),
         }
     }
@@ -298,6 +328,39 @@ impl Shadows {
     pub fn live_twins(&self) -> usize {
         let table = self.table();
         table.contexts().map(|context| context.twins.live()).sum()
+    }
+
+    /// The other nodes that have a replica of some shard, by name.
+    pub(crate) fn other_nodes(&self) -> impl Iterator<Item = Node> {
+        let table = self.table();
+        let places = table.places();
+        let nodes = places.flat_map(|place| place.replicas.values());
+        let others = nodes.filter(|node| node.name != self.inner.node);
+        let by_name: BTreeMap<String, Node> = others
+            .map(|node| (node.name.clone(), node.clone()))
+            .collect();
+        by_name.into_values()
+    }
+
+    /// Sends another node something that is neither command nor question, and waits until it has it.
+    /// May be dropped midway.
+    pub(crate) async fn tell_node(
+        &self,
+        node: &Node,
+        body: Bytes,
+        timeout: Duration,
+    ) -> Result<(), ForwardError> {
+        self.ask_node(node, body, timeout).await.map(|_| ())
+    }
+
+    /// The same with the answer.
+    pub(crate) async fn ask_node(
+        &self,
+        node: &Node,
+        body: Bytes,
+        timeout: Duration,
+    ) -> Result<Bytes, ForwardError> {
+        self.inner.peers.forward(node, body, timeout).await
     }
 
     /// The replicas on this node.

@@ -33,6 +33,8 @@ pub(crate) enum Interest {
         /// Start of the device id.
         prefix: Arc<str>,
     },
+    /// Every device of every tenant, records of this node included.
+    All,
 }
 
 impl Interest {
@@ -43,6 +45,7 @@ impl Interest {
             Interest::Prefix { tenant, prefix } => {
                 device.tenant == *tenant && device.device.as_str().starts_with(&**prefix)
             }
+            Interest::All => true,
         }
     }
 }
@@ -159,7 +162,7 @@ impl Relay {
                     inner.by_device.entry(device.clone()).or_default().push(id);
                 }
             }
-            Interest::Prefix { .. } => inner.by_prefix.push(id),
+            Interest::Prefix { .. } | Interest::All => inner.by_prefix.push(id),
         }
         let slot = Slot {
             interest,
@@ -189,7 +192,9 @@ impl Relay {
                     }
                 }
             }
-            Interest::Prefix { .. } => inner.by_prefix.retain(|other| *other != id),
+            Interest::Prefix { .. } | Interest::All => {
+                inner.by_prefix.retain(|other| *other != id);
+            }
         }
         if inner.slots.is_empty() {
             inner.ring = VecDeque::new();

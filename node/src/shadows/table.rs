@@ -66,6 +66,11 @@ impl Table {
         context.filter(|context| !context.is_stopped())
     }
 
+    /// All shards and where their replicas are.
+    pub(crate) fn places(&self) -> impl Iterator<Item = &ShardPlace> {
+        self.places.values()
+    }
+
     /// All replicas on this node.
     pub(crate) fn contexts(&self) -> impl Iterator<Item = &ShardContext> {
         self.local.values()

@@ -50,6 +50,24 @@ impl Shadows {
     pub fn watch(&self, caller: &Caller, request: WatchRequest) -> Result<WatchStream, Error> {
         caller.may_touch(&request.tenant)?;
         let interest = interest(&request)?;
+        let opening = Opening::Documents;
+        self.start_watch(caller.tenant.clone(), interest, opening, request.cursor)
+    }
+
+    /// Follows every change of every tenant from about now on, for this node's own use; without
+    /// opening documents: each [`WatchEvent::Synced`] says that changes from then on are told, and
+    /// that those before it may have been missed.
+    pub(crate) fn follow_all(&self) -> Result<WatchStream, Error> {
+        self.start_watch(None, Interest::All, Opening::Nothing, None)
+    }
+
+    fn start_watch(
+        &self,
+        only: Option<Tenant>,
+        interest: Interest,
+        opening: Opening,
+        cursor: Option<String>,
+    ) -> Result<WatchStream, Error> {
         // The first table from which the watch learns of later ones.
         let tables = self.inner.tables.subscribe();
         let concerned = self.concerned(&interest)?;
@@ -59,7 +77,8 @@ impl Shadows {
         let (outbox, receiver) = Outbox::new(self.inner.config.watch_events_max);
         let watch = Watch {
             shadows: self.clone(),
-            only: caller.tenant.clone(),
+            only,
+            opening,
             concerned,
             tables,
             wake: Arc::new(Notify::new()),
@@ -68,7 +87,7 @@ impl Shadows {
             interest,
             outbox,
         };
-        tokio::spawn(watch.run(request.cursor, permit));
+        tokio::spawn(watch.run(cursor, permit));
         Ok(WatchStream::new(receiver))
     }
 
@@ -77,7 +96,9 @@ impl Shadows {
         let table = self.table();
         let map = table.map()?;
         let shards: BTreeSet<ShardId> = match interest {
-            Interest::Prefix { .. } => map.places().iter().map(|place| place.shard).collect(),
+            Interest::Prefix { .. } | Interest::All => {
+                map.places().iter().map(|place| place.shard).collect()
+            }
             Interest::Devices(devices) => devices.iter().map(|d| map.route(d.hash())).collect(),
         };
         Ok(shards.into_iter().collect())
@@ -103,6 +124,15 @@ fn interest(request: &WatchRequest) -> Result<Interest, Error> {
     }
 }
 
+/// What a watch without a cursor begins with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Opening {
+    /// The current documents.
+    Documents,
+    /// Nothing: with the changes from about now on.
+    Nothing,
+}
+
 /// Why a watch is over.
 enum End {
     ReaderGone,
@@ -126,6 +156,7 @@ struct Watch {
     shadows: Shadows,
     /// The only tenant that the caller may touch.
     only: Option<Tenant>,
+    opening: Opening,
     interest: Interest,
     /// The shards that hold devices of interest.
     concerned: Vec<ShardId>,

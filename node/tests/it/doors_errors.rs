@@ -130,10 +130,8 @@ async fn reasons_of_a_healthy_node() -> Vec<String> {
 
 /// Somebody of another tenant, through doors of their own over the same shadows.
 async fn stranger(site: &Site) -> String {
-    let caller = Arc::new(Caller {
-        actor: "stranger".to_owned(),
-        tenant: Some(Tenant::parse("elsewhere").unwrap()),
-    });
+    let elsewhere = Tenant::parse("elsewhere").unwrap();
+    let caller = Arc::new(Caller::of_tenant("stranger", elsewhere));
     let stop = CancellationToken::new();
     let door = http::Door {
         shadows: site.node.shadows().clone(),

@@ -27,6 +27,7 @@ pub(crate) fn config(directory: &Path) -> Config {
     config.node.data_dir = directory.to_owned();
     config.api.listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
     config.http.listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+    config.mqtt.listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
     config.peer.listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
     config.cluster.shards = Shards::Count(2);
     config.test_switches.no_fsync = true;

@@ -1,6 +1,7 @@
 //! `antumbra bench …`: load on a running node, measured from outside.
 
 mod load;
+mod mqtt;
 mod report;
 mod server;
 mod shadow;
@@ -15,12 +16,14 @@ use super::problem::Problem;
 #[derive(Debug, Subcommand)]
 pub(crate) enum Verb {
     Shadow(shadow::Args),
+    Mqtt(Box<mqtt::Args>),
 }
 
 impl Verb {
     pub(crate) fn run(&self, context: &Context) -> Result<(), Problem> {
         match self {
             Self::Shadow(args) => shadow::run(args, context),
+            Self::Mqtt(args) => mqtt::run(args, context),
         }
     }
 }

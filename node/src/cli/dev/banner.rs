@@ -14,6 +14,7 @@ const OPEN: &str = "no authentication, no encryption";
 /// For one node in this process.
 pub(super) fn one(node: &Node, data_dir: &Path, program: &str) -> String {
     let (api, http) = (node.addresses().grpc, node.addresses().http);
+    let mqtt = node.addresses().mqtt;
     let directory = std::path::absolute(data_dir).unwrap_or_else(|_| data_dir.to_owned());
     format!(
         "\
@@ -21,6 +22,7 @@ antumbra {version}: one node for development
 
   gRPC   http://{api}   antumbra.v1.Shadows, antumbra.cluster.v1.Cluster, health, reflection
   HTTP   http://{http}   AWS iot-data, /livez /readyz /startupz, /metrics
+  MQTT   mqtt://{mqtt}   3.1.1 and 5, topics of AWS IoT device shadows
   data   {directory}
          persistent: every change is on disk before it is acknowledged, and the next start finds it
   open   {OPEN}; it listens on the loopback interface only
@@ -44,8 +46,8 @@ pub(super) fn several(plan: &Plan, pids: &[u32], program: &str) -> String {
         let pid = pids.get(nth).copied().unwrap_or_default();
         let _ = writeln!(
             text,
-            "  {}   gRPC http://{}   HTTP http://{}   pid {pid}",
-            member.name, member.ports.grpc, member.ports.http,
+            "  {}   gRPC http://{}   HTTP http://{}   MQTT mqtt://{}   pid {pid}",
+            member.name, member.ports.grpc, member.ports.http, member.ports.mqtt,
         );
     }
     let last = plan.members.last().map(|member| member.ports);
@@ -101,7 +103,7 @@ mod tests {
         let plan = Plan::new(Path::new("/d"), 7400, 3).unwrap();
         let text = several(&plan, &[11, 12, 13], "./antumbra");
         for line in [
-            "  node-2   gRPC http://127.0.0.1:7500   HTTP http://127.0.0.1:7580   pid 12\n",
+            "  node-2   gRPC http://127.0.0.1:7500   HTTP http://127.0.0.1:7580   MQTT mqtt://127.0.0.1:1983   pid 12\n",
             "  ./antumbra shadow update lamp-1 --desired '{\"on\":true}'\n",
             "http://127.0.0.1:7580/things/lamp-1/shadow\n",
             "  ./antumbra shadow watch --endpoint http://127.0.0.1:7600 lamp-1\n",

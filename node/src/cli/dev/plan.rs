@@ -11,10 +11,16 @@ use crate::config::{self, Config, Sources};
 
 use crate::cli::problem::{Exit, Problem};
 
+use super::DEFAULT_PORT;
+
 /// Offset of the link to other nodes from the gRPC door.
 const PEER_OFFSET: u16 = 1;
 /// Offset of the HTTP door from the gRPC door.
 const HTTP_OFFSET: u16 = 80;
+/// Offset of the MQTT door from the gRPC door, unless that is at its usual port.
+const MQTT_OFFSET: u16 = 83;
+/// The usual port of MQTT.
+const MQTT_PORT: u16 = 1883;
 /// Offset of a node from the one before.
 const NODE_OFFSET: u16 = 100;
 
@@ -31,6 +37,7 @@ const PER_NODE: &[(&str, &str)] = &[
     ("peer", "advertise"),
     ("api", "listen"),
     ("http", "listen"),
+    ("mqtt", "listen"),
 ];
 
 /// The nodes of a cluster on this machine.
@@ -58,6 +65,7 @@ pub(super) struct Ports {
     pub(super) grpc: SocketAddr,
     pub(super) peer: SocketAddr,
     pub(super) http: SocketAddr,
+    pub(super) mqtt: SocketAddr,
 }
 
 impl Plan {
@@ -105,6 +113,7 @@ impl Plan {
         config.peer.listen = member.ports.peer;
         config.api.listen = member.ports.grpc;
         config.http.listen = member.ports.http;
+        config.mqtt.listen = member.ports.mqtt;
         let nodes = self.members.len();
         let mut text = format!("# Written by every start of `antumbra dev --nodes {nodes}`.\n");
         let mut section = "";
@@ -147,6 +156,10 @@ pub(super) fn ports(base_port: u16, number: u16) -> Result<Ports, Problem> {
         grpc: address(port(0)?),
         peer: address(port(PEER_OFFSET)?),
         http: address(port(HTTP_OFFSET)?),
+        mqtt: address(match base_port {
+            DEFAULT_PORT => MQTT_PORT + offset,
+            _ => port(MQTT_OFFSET)?,
+        }),
     })
 }
 
@@ -206,28 +219,30 @@ mod tests {
                     m.ports.grpc.port(),
                     m.ports.peer.port(),
                     m.ports.http.port(),
+                    m.ports.mqtt.port(),
                 )
             })
             .collect();
         assert_eq!(
             seen,
             [
-                ("node-1", 7400, 7401, 7480),
-                ("node-2", 7500, 7501, 7580),
-                ("node-3", 7600, 7601, 7680),
+                ("node-1", 7400, 7401, 7480, 1883),
+                ("node-2", 7500, 7501, 7580, 1983),
+                ("node-3", 7600, 7601, 7680, 2083),
             ]
         );
+        assert_eq!(ports(8400, 2).unwrap().mqtt.port(), 8583);
         assert_eq!(plan.members[1].data_dir, Path::new("/d/node-2"));
         assert_eq!(plan.members[2].log_file, Path::new("/d/node-3.log"));
     }
 
     #[test]
     fn ports_end_at_65535() {
-        assert!(Plan::new(Path::new("/d"), 65_255, 3).is_ok());
-        let problem = Plan::new(Path::new("/d"), 65_256, 3).unwrap_err();
+        assert!(Plan::new(Path::new("/d"), 65_252, 3).is_ok());
+        let problem = Plan::new(Path::new("/d"), 65_253, 3).unwrap_err();
         let text = problem.render(false);
         assert!(text.contains("node-3 would need port 65536"), "{text}");
-        assert!(ports(65_456, 1).is_err());
+        assert!(ports(65_453, 1).is_err());
         assert_eq!(ports(0, 1).unwrap().http.port(), 0);
     }
 
@@ -249,6 +264,7 @@ mod tests {
         assert_eq!(config.api.listen.port(), 7500);
         assert_eq!(config.peer.listen.port(), 7501);
         assert_eq!(config.http.listen.port(), 7580);
+        assert_eq!(config.mqtt.listen.port(), 1983);
         let seeds: Vec<_> = config.cluster.seeds.0.into_iter().collect();
         let expected = [("node-1", 7401), ("node-2", 7501), ("node-3", 7601)]
             .map(|(name, port)| (name.to_owned(), format!("127.0.0.1:{port}")));

@@ -1,5 +1,6 @@
 //! `antumbra device …`.
 
+mod connect;
 mod list;
 
 use clap::Subcommand;
@@ -11,12 +12,14 @@ use super::{Context, block_on};
 #[derive(Debug, Subcommand)]
 pub(crate) enum Verb {
     List(list::Args),
+    Connect(Box<connect::Args>),
 }
 
 impl Verb {
     pub(crate) fn run(&self, context: &Context) -> Result<(), Problem> {
         match self {
             Self::List(args) => block_on(list::run(args, context)),
+            Self::Connect(args) => block_on(connect::run(args, context)),
         }
     }
 }

@@ -104,6 +104,12 @@ impl Channels {
         self.0 & channel.bit() != 0
     }
 
+    /// The set without a channel.
+    #[must_use]
+    pub fn without(self, channel: Channel) -> Channels {
+        Channels(self.0 & !channel.bit())
+    }
+
     /// Both sets together.
     #[must_use]
     pub fn union(self, other: Channels) -> Channels {

@@ -70,6 +70,11 @@ impl Subscriptions {
         self.drop_filter(hash(filter))
     }
 
+    /// What all subscriptions bring.
+    pub fn grants(&self) -> impl Iterator<Item = &Grant> {
+        self.entries.iter().filter_map(|entry| entry.grant.as_ref())
+    }
+
     /// How many filters were subscribed to.
     pub fn filters(&self) -> usize {
         let mut filters: Vec<u64> = self.entries.iter().map(|entry| entry.filter).collect();

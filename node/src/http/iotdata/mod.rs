@@ -5,6 +5,7 @@
 //! looked at. Requests are checked in the order names, body, shadow.
 
 mod change;
+mod connection;
 mod list;
 mod read;
 
@@ -21,6 +22,9 @@ use axum::routing::get;
 use tokio::time::Instant;
 
 use super::{Door, reply};
+
+pub(super) use connection::CONNECTION_PATH;
+
 use crate::dialect::aws;
 use crate::error::Error;
 
@@ -40,6 +44,10 @@ pub(super) fn routes() -> Router<Door> {
             get(read_shadow).post(update_shadow).delete(delete_shadow),
         )
         .route(LIST_PATH, get(list_named_shadows))
+        .route(
+            CONNECTION_PATH,
+            get(connection::get).delete(connection::delete),
+        )
 }
 
 /// When the answer must be there.

@@ -8,6 +8,7 @@ use antumbra_raft::ShardId;
 use antumbra_shadow::Position;
 use tokio::time::{Instant, timeout};
 
+use crate::shadows::context::ShardContext;
 use crate::shadows::cursor::{Cursor, end_of};
 use crate::shadows::events::{ResetReason, WatchEvent};
 use crate::shadows::feed::{Feed, prove};
@@ -30,9 +31,15 @@ impl Watch {
         self.follows.clear();
         self.cursor = Cursor::default();
         for shard in self.concerned.clone() {
-            let opened = match self.feed_to_open(shard).await? {
-                Some(feed) => self.open_here(feed).await?,
-                None => self.open_elsewhere(shard).await?,
+            let opened = match self.opening {
+                super::Opening::Documents => match self.feed_to_open(shard).await? {
+                    Some(feed) => self.open_here(feed).await?,
+                    None => self.open_elsewhere(shard, Start::Opening).await?,
+                },
+                super::Opening::Nothing => match self.table_local(shard) {
+                    Some(context) => Ok(self.join_here(context)),
+                    None => self.open_elsewhere(shard, Start::Now).await?,
+                },
             };
             let (origin, position) = match opened {
                 Ok(opened) => opened,
@@ -66,6 +73,17 @@ impl Watch {
         }
     }
 
+    fn table_local(&self, shard: ShardId) -> Option<ShardContext> {
+        self.shadows.table().local(shard).cloned()
+    }
+
+    /// Joins the changes of a replica here as they are now.
+    fn join_here(&self, context: ShardContext) -> Opened {
+        let feed = Feed::live(context.clone(), self.interest.clone(), &self.wake);
+        let index = context.shard.applied_index();
+        (Origin::Here(feed), end_of(index))
+    }
+
     async fn open_here(&mut self, feed: Feed) -> Result<Result<Opened, ResetReason>, End> {
         let inner = Arc::clone(&self.shadows.inner);
         let _turn = inner.opening_scans.acquire().await;
@@ -89,8 +107,12 @@ impl Watch {
         Ok(Err(ResetReason::ReaderTooSlow))
     }
 
-    async fn open_elsewhere(&mut self, shard: ShardId) -> Result<Result<Opened, ResetReason>, End> {
-        let request = self.request(shard, Start::Opening);
+    async fn open_elsewhere(
+        &mut self,
+        shard: ShardId,
+        start: Start,
+    ) -> Result<Result<Opened, ResetReason>, End> {
+        let request = self.request(shard, start);
         let mut remote = Remote::start(&self.shadows, request, &self.wake);
         loop {
             match remote.next().await {

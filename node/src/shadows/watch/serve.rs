@@ -20,13 +20,15 @@ use crate::error::Error;
 use crate::shadows::context::ShardContext;
 use crate::shadows::cursor::end_of;
 use crate::shadows::errand::Errand;
-use crate::shadows::events::ResetReason;
+use crate::shadows::events::{ResetReason, Source};
 use crate::shadows::feed::{Feed, Step, prove};
 use crate::shadows::relay::Interest;
 use crate::shadows::scan::{self, Opening};
 use crate::shadows::{Shadows, metrics};
 
-use super::wire::{FollowRequest, Item, Start, encode_changes, encode_documents};
+use super::wire::{
+    FollowRequest, Item, Start, encode_changes, encode_documents, encode_whole_changes,
+};
 
 /// Messages that wait for the link; each has about 256 KiB at most.
 const MESSAGES_MAX: usize = 4;
@@ -75,7 +77,7 @@ impl Shadows {
         let wake = Arc::new(Notify::new());
         let interest = request.interest.clone();
         let feed = match request.start {
-            Start::Opening => Feed::live(context, interest, &wake),
+            Start::Opening | Start::Now => Feed::live(context, interest, &wake),
             Start::After(_) => Feed::behind(context, interest, &wake),
         };
         let serving = Serving {
@@ -99,6 +101,7 @@ fn is_allowed(only: Option<&Tenant>, interest: &Interest) -> bool {
     only.is_none_or(|only| match interest {
         Interest::Prefix { tenant, .. } => tenant == only,
         Interest::Devices(devices) => devices.iter().all(|device| device.tenant == *only),
+        Interest::All => false,
     })
 }
 
@@ -132,6 +135,7 @@ impl Serving {
     async fn run(mut self, start: Start) -> Result<std::convert::Infallible, End> {
         self.position = match start {
             Start::Opening => self.open().await?,
+            Start::Now => self.join().await?,
             Start::After(position) => position,
         };
         // Half of what a watch waits for, so that one proof in each of its intervals is certain.
@@ -186,6 +190,13 @@ impl Serving {
         }
     }
 
+    /// Says where the changes begin that are told from now on.
+    async fn join(&mut self) -> Result<Position, End> {
+        let index = self.feed.context().shard.applied_index();
+        self.send(Item::opened(index)).await?;
+        Ok(end_of(index))
+    }
+
     /// Sends the current documents, and gives the index that they are of; `None` when the reader is too
     /// slow. Whoever takes nothing must not keep the turn.
     async fn send_documents(&self, context: ShardContext) -> Result<Option<u64>, End> {
@@ -220,7 +231,7 @@ impl Serving {
                     more,
                 } => {
                     if !changes.is_empty() {
-                        for message in encode_changes(&changes, upto) {
+                        for message in self.encode(&changes, upto) {
                             self.send(message).await?;
                         }
                     }
@@ -239,6 +250,14 @@ impl Serving {
                     is_judged = true;
                 }
             }
+        }
+    }
+
+    /// A node that follows everything needs the documents, too: it tells devices what is left to do.
+    fn encode(&self, changes: &[(Position, Source)], upto: Position) -> Vec<Bytes> {
+        match self.interest {
+            Interest::All => encode_whole_changes(changes, upto),
+            Interest::Devices(_) | Interest::Prefix { .. } => encode_changes(changes, upto),
         }
     }
 

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use antumbra_raft::ShardId;
-use antumbra_shadow::{Document, FeedRecord, Position, Tenant};
+use antumbra_shadow::{Change, Document, FeedRecord, Position, Tenant};
 use bytes::Bytes;
 
 use crate::shadows::events::{ResetReason, Source};
@@ -36,6 +36,7 @@ enum Tag {
     ChangesV1 = 0x7a,
     ProvenV1 = 0x7b,
     ResetV1 = 0x7c,
+    WholeChangesV1 = 0x7d,
 }
 
 /// Which changes a node wants of another.
@@ -55,6 +56,8 @@ pub(super) enum Start {
     Opening,
     /// Just behind this place.
     After(Position),
+    /// With what is applied next.
+    Now,
 }
 
 /// One item of the stream.
@@ -93,6 +96,7 @@ impl FollowRequest {
                 writer.text(tenant.as_str());
                 writer.text(prefix);
             }
+            Interest::All => writer.u8(2),
         }
         match self.start {
             Start::Opening => writer.u8(0),
@@ -100,6 +104,7 @@ impl FollowRequest {
                 writer.u8(1);
                 writer.position(position);
             }
+            Start::Now => writer.u8(2),
         }
         writer.finish()
     }
@@ -121,11 +126,13 @@ impl FollowRequest {
                     tenant: reader.tenant()?,
                     prefix: reader.text(|prefix| Some(prefix.into()))?,
                 },
+                2 => Interest::All,
                 _ => return None,
             },
             start: match reader.u8()? {
                 0 => Start::Opening,
                 1 => Start::After(reader.position()?),
+                2 => Start::Now,
                 _ => return None,
             },
         };
@@ -153,22 +160,49 @@ pub(super) fn encode_documents(documents: &[OpeningDocument]) -> Vec<Bytes> {
 
 /// The messages that carry changes. Each is complete up to its last change, the last one up to `upto`.
 pub(super) fn encode_changes(changes: &[(Position, Source)], upto: Position) -> Vec<Bytes> {
-    let encoded: Vec<(Position, Vec<u8>)> = changes
+    let encoded = changes
         .iter()
-        .map(|(position, source)| match source {
-            Source::Live(change) => (*position, FeedRecord::from(&**change).encode()),
-            Source::Stored(record) => (*position, record.encode()),
-        })
-        .collect();
+        .map(|(position, source)| (*position, record_of(source)));
+    messages(Tag::ChangesV1, &encoded.collect::<Vec<_>>(), upto)
+}
+
+/// The same with the documents before and after, where they are known.
+pub(super) fn encode_whole_changes(changes: &[(Position, Source)], upto: Position) -> Vec<Bytes> {
+    let encoded = changes.iter().map(|(position, source)| {
+        let mut writer = Writer::new(0, 1024);
+        writer.bytes(&record_of(source));
+        let live = match source {
+            Source::Live(change) => Some(change),
+            Source::Stored(_) => None,
+        };
+        writer.option(live, |writer, change| {
+            writer.bytes(change.current.encoded());
+            writer.option(change.previous.as_ref(), |writer, previous| {
+                writer.bytes(previous.encoded());
+            });
+        });
+        (*position, writer.finish().to_vec())
+    });
+    messages(Tag::WholeChangesV1, &encoded.collect::<Vec<_>>(), upto)
+}
+
+fn record_of(source: &Source) -> Vec<u8> {
+    match source {
+        Source::Live(change) => FeedRecord::from(&**change).encode(),
+        Source::Stored(record) => record.encode(),
+    }
+}
+
+fn messages(tag: Tag, encoded: &[(Position, Vec<u8>)], upto: Position) -> Vec<Bytes> {
     let mut chunks: Vec<&[(Position, Vec<u8>)]> =
-        chunks(&encoded, |(_, record)| record.len() + 16).collect();
+        chunks(encoded, |(_, record)| record.len() + 16).collect();
     if chunks.is_empty() {
         chunks.push(&[]);
     }
     let last = chunks.len() - 1;
     let messages = chunks.into_iter().enumerate().map(|(nth, chunk)| {
         let bytes: usize = chunk.iter().map(|(_, record)| record.len() + 16).sum();
-        let mut writer = Writer::new(Tag::ChangesV1 as u8, bytes + 16);
+        let mut writer = Writer::new(tag as u8, bytes + 16);
         writer.u32(chunk.len() as u32);
         for (position, record) in chunk {
             writer.position(*position);
@@ -179,6 +213,36 @@ pub(super) fn encode_changes(changes: &[(Position, Source)], upto: Position) -> 
         writer.finish()
     });
     messages.collect()
+}
+
+/// Reads what [`encode_whole_changes`] wrote for one change.
+fn whole_change(position: Position, bytes: Bytes) -> Option<Source> {
+    let (_, mut reader) = Reader::open(bytes)?;
+    let record = FeedRecord::decode(&reader.bytes()?).ok()?;
+    let document = |reader: &mut Reader| Document::decode(reader.bytes()?).ok();
+    let documents = reader.option(|reader| {
+        let current = document(reader)?;
+        Some((current, reader.option(document)?))
+    })?;
+    let source = match documents {
+        None => Source::Stored(Arc::new(record)),
+        Some((current, previous)) => Source::Live(Arc::new(Change {
+            device: record.device,
+            shadow: record.shadow,
+            version: record.version,
+            time: record.time,
+            actor: record.actor,
+            client_token: record.client_token,
+            position,
+            deleted: record.deleted,
+            patch: record.patch,
+            undo: record.undo,
+            previous,
+            previous_position: record.previous_position,
+            current,
+        })),
+    };
+    reader.finish(source)
 }
 
 /// Divides a list so that each part weighs about as much as an item may.
@@ -242,6 +306,15 @@ impl Item {
                 let position = reader.position()?;
                 let record = FeedRecord::decode(&reader.bytes()?).ok()?;
                 Some((position, Source::Stored(Arc::new(record))))
+            })?;
+            Item::Changes {
+                changes,
+                upto: reader.position()?,
+            }
+        } else if tag == Tag::WholeChangesV1 as u8 {
+            let changes = reader.list(LIST_MAX, |reader| {
+                let position = reader.position()?;
+                Some((position, whole_change(position, reader.bytes()?)?))
             })?;
             Item::Changes {
                 changes,

@@ -30,6 +30,8 @@ use super::{Dialect, SessionDialect};
 
 use self::filter::Things;
 
+pub(crate) use self::presence::reason_text;
+
 /// The AWS IoT dialect. It has no settings and its sessions no state.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Aws;
@@ -81,8 +83,8 @@ impl Dialect for Aws {
 
     fn rules(&self, _connect: &Connect<'_>) -> SessionRules {
         SessionRules {
-            // The lower bound is unconfirmed.
-            keep_alive_seconds: 30..=1200,
+            // AWS asks for 30 at least; whoever asks for less here is taken at its word.
+            keep_alive_seconds: 1..=1200,
             catch_up: CatchUp::Always,
             requests_max: 10,
             ..SessionRules::default()

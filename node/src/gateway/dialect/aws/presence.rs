@@ -52,7 +52,8 @@ fn bool_json(value: bool) -> &'static str {
     if value { "true" } else { "false" }
 }
 
-fn reason_text(reason: DisconnectReason) -> &'static str {
+/// The word for a reason in lifecycle events and connections.
+pub(crate) fn reason_text(reason: DisconnectReason) -> &'static str {
     match reason {
         DisconnectReason::Unauthenticated => "AUTH_ERROR",
         DisconnectReason::ByClient => "CLIENT_INITIATED_DISCONNECT",

@@ -115,7 +115,7 @@ pub fn check_limits(topic: &str, limits: &TopicLimits) -> Result<(), Error> {
 /// `#` covers its parent level, too (section 4.7.1.2). A shared subscription covers nothing here.
 #[must_use]
 pub fn matches(filter: &str, name: &str) -> bool {
-    if name.starts_with('$') && filter.starts_with(['+', '#']) {
+    if is_shared(filter) || (name.starts_with('$') && filter.starts_with(['+', '#'])) {
         return false;
     }
     let mut names = name.split('/');

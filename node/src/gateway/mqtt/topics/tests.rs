@@ -170,3 +170,11 @@ proptest! {
         }
     }
 }
+
+/// A shared subscription is not served, so it must not bring anything either; found by fuzzing.
+#[test]
+fn shared_filter_covers_nothing() {
+    assert!(!matches("$share/g/a", "$share/g/a"));
+    assert!(!matches("$share/g/+", "$share/g/a"));
+    assert!(matches("$shared/g", "$shared/g"));
+}

@@ -1,0 +1,170 @@
+//! What all connections of a gateway share.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use antumbra_raft::{Clock, ForwardHandler};
+use antumbra_shadow::{DeviceKey, Draft, Limits, Outcome};
+use bytes::Bytes;
+use futures::future::BoxFuture;
+use rustls::pki_types::CertificateDer;
+use tokio::time::{Instant, sleep};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use super::clock::Clocks;
+use super::dialect::Dialects;
+use super::dialect::aws::Aws;
+use super::gate::Gate;
+use super::hub::Hub;
+use super::keeper::LIFE_V1;
+use super::mqtt::session::SessionLimits;
+use super::plain::Router;
+use super::records::Records;
+use super::registry::Registry;
+use super::wills::Wills;
+use crate::error::Error;
+use crate::shadows::{Caller, Shadows};
+
+/// How long a request of a device about a shadow may take.
+pub(crate) const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a change whose outcome is unknown is repeated; then the connection is closed, so that the
+/// device sends it again.
+const REPEAT_TIMEOUT: Duration = Duration::from_secs(30);
+/// Pause between the repeats.
+const REPEAT_PAUSE: Duration = Duration::from_millis(50);
+
+/// What a gateway needs of its node.
+pub(crate) struct Wiring {
+    pub(crate) node: String,
+    pub(crate) shadows: Shadows,
+    pub(crate) clock: Arc<dyn Clock>,
+    /// Limits of a tenant without limits of its own.
+    pub(crate) limits: Limits,
+    pub(crate) session_limits: SessionLimits,
+    /// Whether sessions that end with their connection have records: other nodes then know that a
+    /// client is connected.
+    pub(crate) presence: bool,
+    pub(crate) gate: Gate,
+    pub(crate) stop: CancellationToken,
+}
+
+/// A gateway.
+pub(crate) struct Door {
+    pub(crate) node: String,
+    /// Names this process: a node that starts again is another one.
+    pub(crate) boot: Uuid,
+    pub(crate) shadows: Shadows,
+    pub(crate) clocks: Clocks,
+    pub(crate) limits: Limits,
+    pub(crate) session_limits: Arc<SessionLimits>,
+    pub(crate) dialects: Dialects,
+    pub(crate) registry: Arc<Registry>,
+    pub(crate) records: Records,
+    pub(crate) router: Arc<Router>,
+    pub(crate) wills: Arc<Wills>,
+    pub(crate) presence: bool,
+    pub(crate) gate: Arc<Gate>,
+}
+
+/// Who is at the other end of a connection, as far as the link tells.
+#[derive(Debug, Clone)]
+pub(crate) struct Peer {
+    pub(crate) address: SocketAddr,
+    /// The certificates that it showed, its own first; they were verified.
+    pub(crate) chain: Option<Box<[CertificateDer<'static>]>>,
+    /// It has to prove who it is, whatever else is open.
+    pub(crate) must_prove: bool,
+}
+
+impl Door {
+    /// A gateway that has no connections yet.
+    pub(crate) fn new(wiring: Wiring) -> Arc<Door> {
+        let Wiring {
+            node,
+            shadows,
+            clock,
+            limits,
+            session_limits,
+            presence,
+            gate,
+            stop,
+        } = wiring;
+        let registry = Arc::new(Registry::default());
+        let router = Router::new(Arc::clone(&registry), shadows.clone(), stop.clone());
+        let router = Arc::new(router);
+        Arc::new(Door {
+            node,
+            boot: Uuid::new_v4(),
+            clocks: Clocks::new(clock),
+            limits,
+            session_limits: Arc::new(session_limits),
+            dialects: Dialects::new(vec![Arc::new(Aws)]),
+            records: Records::new(shadows.clone()),
+            wills: Wills::new(Arc::clone(&router), stop),
+            router,
+            registry,
+            shadows,
+            presence,
+            gate: Arc::new(gate),
+        })
+    }
+
+    /// What tells the connections of changes.
+    pub(crate) fn hub(&self) -> Hub {
+        Hub {
+            shadows: self.shadows.clone(),
+            registry: Arc::clone(&self.registry),
+            records: self.records.clone(),
+            wills: Arc::clone(&self.wills),
+        }
+    }
+
+    /// Carries out a change. One whose outcome is unknown is repeated, which does nothing twice
+    /// because it has a request id. May be dropped midway; the change may then have been made or
+    /// not.
+    pub(crate) async fn change(
+        &self,
+        caller: &Caller,
+        device: &DeviceKey,
+        mut draft: Draft,
+    ) -> Result<Outcome, Error> {
+        let end = Instant::now() + REPEAT_TIMEOUT;
+        let begun = self.clocks.time();
+        loop {
+            let deadline = (Instant::now() + REQUEST_TIMEOUT).min(end);
+            let outcome = self
+                .shadows
+                .update(caller, device, draft.clone(), deadline)
+                .await;
+            match outcome {
+                Err(Error::OutcomeUnknown | Error::Deadline) if Instant::now() < end => {
+                    draft.issued.get_or_insert(begun);
+                    sleep(REPEAT_PAUSE).await;
+                }
+                outcome => return outcome,
+            }
+        }
+    }
+}
+
+/// Takes the requests of other nodes: those for the gateway, and hands on the others.
+pub(crate) struct Handler {
+    pub(crate) door: Arc<Door>,
+    pub(crate) next: Arc<dyn ForwardHandler>,
+}
+
+impl ForwardHandler for Handler {
+    fn handle(&self, request: Bytes) -> BoxFuture<'static, Bytes> {
+        if request.first() == Some(&LIFE_V1) {
+            let boot = Bytes::copy_from_slice(self.door.boot.as_bytes());
+            return Box::pin(async move { boot });
+        }
+        if !Router::is_batch(&request) {
+            return self.next.handle(request);
+        }
+        let taken = self.door.router.receive(request);
+        Box::pin(async move { Bytes::copy_from_slice(&[u8::from(taken)]) })
+    }
+}

@@ -1,0 +1,165 @@
+//! The accept loop of the MQTT door: bounded connections, at a bounded rate.
+//!
+//! A storm of connections waits in the backlog of the kernel, before anything of ours is spent on it.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio::time::{Instant, sleep, sleep_until};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::{debug, warn};
+
+use super::connection::Connection;
+use super::door::{Door, Peer};
+use super::metrics;
+use super::mqtt::session::ServerCause;
+use super::slot::Note;
+use super::tls::Tls;
+
+/// Pause after an accept that failed for want of resources.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// How a listener is served.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Settings {
+    /// Most connections at one time; more are closed at once.
+    pub(crate) connections_max: usize,
+    /// Connections per second that are accepted; more wait.
+    pub(crate) connect_rate_max: u32,
+}
+
+/// Serves clients on `listener` until `stop`; then tells them so, and waits until they are gone.
+pub(crate) async fn serve(
+    listener: TcpListener,
+    door: Arc<Door>,
+    settings: Settings,
+    tls: Option<Tls>,
+    stop: CancellationToken,
+) {
+    let permits = Arc::new(Semaphore::new(settings.connections_max));
+    let connections = TaskTracker::new();
+    let mut rate = Rate::new(settings.connect_rate_max);
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            () = stop.cancelled() => break,
+            accepted = accept(&listener, &mut rate) => accepted,
+        };
+        let (stream, address) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                warn!(%error, "accept a connection of a device");
+                sleep(ACCEPT_PAUSE).await;
+                continue;
+            }
+        };
+        let Ok(permit) = Arc::clone(&permits).try_acquire_owned() else {
+            debug!("too many connections, close the new one");
+            metrics::refused("too_many");
+            continue;
+        };
+        let _ = stream.set_nodelay(true);
+        let (door, tls) = (Arc::clone(&door), tls.clone());
+        connections.spawn(async move {
+            match tls {
+                None => {
+                    let peer = Peer {
+                        address,
+                        chain: None,
+                        must_prove: false,
+                    };
+                    Connection::new(door, stream, peer).run().await;
+                }
+                Some(tls) => serve_tls(door, &tls, stream, address).await,
+            }
+            drop(permit);
+        });
+    }
+    drop(listener);
+    door.registry
+        .tell_all(&Note::Close(ServerCause::ShuttingDown));
+    connections.close();
+    connections.wait().await;
+}
+
+async fn serve_tls(door: Arc<Door>, tls: &Tls, stream: TcpStream, address: SocketAddr) {
+    let Some(stream) = tls.accept(stream).await else {
+        return metrics::refused("handshake");
+    };
+    let shown = stream.get_ref().1.peer_certificates();
+    let chain = shown.map(|chain| {
+        let owned = chain.iter().map(|one| one.clone().into_owned());
+        owned.collect()
+    });
+    let peer = Peer {
+        address,
+        chain,
+        must_prove: tls.knows_clients(),
+    };
+    Box::pin(Connection::new(door, stream, peer).run()).await;
+}
+
+async fn accept(
+    listener: &TcpListener,
+    rate: &mut Rate,
+) -> std::io::Result<(TcpStream, SocketAddr)> {
+    sleep_until(rate.next()).await;
+    let accepted = listener.accept().await;
+    rate.take(Instant::now());
+    accepted
+}
+
+/// A token bucket that holds what may come in one second.
+struct Rate {
+    interval: Duration,
+    /// When the bucket is full again.
+    full_at: Instant,
+}
+
+/// What may come at once.
+const BURST: Duration = Duration::from_secs(1);
+
+impl Rate {
+    fn new(per_second: u32) -> Rate {
+        Rate {
+            interval: Duration::from_secs(1) / per_second.max(1),
+            full_at: Instant::now(),
+        }
+    }
+
+    /// When one more may come.
+    fn next(&self) -> Instant {
+        self.full_at.checked_sub(BURST).unwrap_or(self.full_at)
+    }
+
+    /// One more has come.
+    fn take(&mut self, now: Instant) {
+        self.full_at = self.full_at.max(now) + self.interval;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Protects the node from a storm: a second's worth at once, then the rate.
+    #[test]
+    fn rate_lets_a_burst_through_and_then_paces() {
+        let mut rate = Rate::new(10);
+        let begin = rate.full_at;
+        let mut now = begin;
+        let mut come = |count: u32| {
+            for _ in 0..count {
+                now = now.max(rate.next());
+                rate.take(now);
+            }
+            now - begin
+        };
+        assert_eq!(come(11), Duration::ZERO);
+        assert_eq!(come(10), Duration::from_secs(1));
+    }
+}

@@ -1,0 +1,92 @@
+//! What the gateway counts.
+
+use metrics::{counter, describe_counter, describe_gauge, gauge};
+
+const CONNECTIONS: &str = "antumbra_mqtt_connections";
+const CONNECTS: &str = "antumbra_mqtt_connects_total";
+const REFUSED: &str = "antumbra_mqtt_connects_refused_total";
+const CLOSED: &str = "antumbra_mqtt_closed_total";
+const RECEIVED: &str = "antumbra_mqtt_messages_received_total";
+const SENT: &str = "antumbra_mqtt_messages_sent_total";
+const DROPPED: &str = "antumbra_mqtt_messages_dropped_total";
+const IGNORED: &str = "antumbra_mqtt_messages_ignored_total";
+const PLAIN_LOST: &str = "antumbra_mqtt_plain_messages_lost_total";
+const REPEATED: &str = "antumbra_mqtt_pushes_repeated_total";
+
+/// Describes all of them.
+pub(crate) fn describe() {
+    describe_gauge!(CONNECTIONS, "Open connections of devices and other clients");
+    describe_counter!(CONNECTS, "Accepted CONNECT packets");
+    describe_counter!(
+        REFUSED,
+        "Connections refused before they were accepted, by cause"
+    );
+    describe_counter!(CLOSED, "Accepted connections that ended, by reason");
+    describe_counter!(RECEIVED, "Messages that clients published");
+    describe_counter!(SENT, "Messages sent to clients");
+    describe_counter!(DROPPED, "Messages to clients that were not sent, by cause");
+    describe_counter!(
+        IGNORED,
+        "Messages to reserved topics that are not served, acknowledged and dropped, by family"
+    );
+    describe_counter!(
+        PLAIN_LOST,
+        "Messages between clients that another node did not take"
+    );
+    describe_counter!(
+        REPEATED,
+        "Pushes to devices that were repeated without a PUBACK"
+    );
+}
+
+/// A connection that is open; counted until dropped.
+pub(crate) struct OpenConnection;
+
+impl OpenConnection {
+    pub(crate) fn new() -> OpenConnection {
+        gauge!(CONNECTIONS).increment(1.0);
+        OpenConnection
+    }
+}
+
+impl Drop for OpenConnection {
+    fn drop(&mut self) {
+        gauge!(CONNECTIONS).decrement(1.0);
+    }
+}
+
+pub(crate) fn connected() {
+    counter!(CONNECTS).increment(1);
+}
+
+pub(crate) fn refused(cause: &'static str) {
+    counter!(REFUSED, "cause" => cause).increment(1);
+}
+
+pub(crate) fn closed(reason: &'static str) {
+    counter!(CLOSED, "reason" => reason).increment(1);
+}
+
+pub(crate) fn received() {
+    counter!(RECEIVED).increment(1);
+}
+
+pub(crate) fn sent() {
+    counter!(SENT).increment(1);
+}
+
+pub(crate) fn dropped(cause: &'static str) {
+    counter!(DROPPED, "cause" => cause).increment(1);
+}
+
+pub(crate) fn ignored(family: &'static str) {
+    counter!(IGNORED, "family" => family).increment(1);
+}
+
+pub(crate) fn plain_lost(count: usize) {
+    counter!(PLAIN_LOST).increment(count as u64);
+}
+
+pub(crate) fn repeated() {
+    counter!(REPEATED).increment(1);
+}

@@ -1,0 +1,93 @@
+//! Wills that wait: published after their delay, at once when the session ends before, and not at all
+//! when a new connection continues it [MQTT-3.1.3-9].
+//!
+//! They wait in the memory of the node that the client was connected to; when that node dies, they
+//! die with it.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use super::plain::{PlainMessage, Router};
+use super::records::ClientKey;
+
+/// The wills that wait on this node.
+pub(crate) struct Wills {
+    router: Arc<Router>,
+    waiting: Mutex<HashMap<ClientKey, Waiting>>,
+    stop: CancellationToken,
+}
+
+struct Waiting {
+    /// The connection whose will it is.
+    session: Uuid,
+    message: PlainMessage,
+}
+
+impl Wills {
+    pub(crate) fn new(router: Arc<Router>, stop: CancellationToken) -> Arc<Wills> {
+        Arc::new(Wills {
+            router,
+            waiting: Mutex::default(),
+            stop,
+        })
+    }
+
+    /// Publishes the will of a connection after `delay_s` seconds.
+    pub(crate) fn publish_later(
+        self: &Arc<Self>,
+        session: Uuid,
+        message: PlainMessage,
+        delay_s: u32,
+    ) {
+        let client = message.publisher;
+        let waiting = Waiting { session, message };
+        let before = self.waiting.lock().insert(client, waiting);
+        if let Some(before) = before {
+            // Its session has ended: there is another one, that has a will of its own.
+            self.router.publish(before.message);
+        }
+        let wills = Arc::clone(self);
+        tokio::spawn(async move {
+            tokio::select! {
+                biased;
+                () = wills.stop.cancelled() => {}
+                () = sleep(Duration::from_secs(delay_s.into())) => wills.is_due(client, session),
+            }
+        });
+    }
+
+    /// A client has connected, and continues its session or has begun another.
+    pub(crate) fn connected(&self, client: ClientKey, session: Uuid, is_resumed: bool) {
+        let waiting = {
+            let mut all = self.waiting.lock();
+            let is_older = all
+                .get(&client)
+                .is_some_and(|waiting| waiting.session != session);
+            is_older.then(|| all.remove(&client)).flatten()
+        };
+        if let Some(waiting) = waiting
+            && !is_resumed
+        {
+            self.router.publish(waiting.message);
+        }
+    }
+
+    fn is_due(&self, client: ClientKey, session: Uuid) {
+        let waiting = {
+            let mut all = self.waiting.lock();
+            let is_it = all
+                .get(&client)
+                .is_some_and(|waiting| waiting.session == session);
+            is_it.then(|| all.remove(&client)).flatten()
+        };
+        if let Some(waiting) = waiting {
+            self.router.publish(waiting.message);
+        }
+    }
+}
