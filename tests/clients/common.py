@@ -21,11 +21,14 @@ from grpc_tools import protoc
 TIMEOUT = 20
 
 
-def arguments():
+def arguments(*more):
+    """What every script is told, and `more` as (flag, settings of argparse)."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--http", required=True, help="http://host:port of the HTTP door")
     parser.add_argument("--grpc", required=True, help="host:port of the gRPC door")
     parser.add_argument("--proto", required=True, help="directory of the .proto files")
+    for flag, settings in more:
+        parser.add_argument(flag, **settings)
     return parser.parse_args()
 
 

@@ -20,6 +20,7 @@ pub mod environment;
 pub mod files;
 pub mod http;
 pub mod load;
+pub mod mqtt;
 pub mod node;
 pub mod python;
 pub mod waiting;

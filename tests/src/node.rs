@@ -213,6 +213,11 @@ impl Node {
         SocketAddr::from((Ipv4Addr::LOCALHOST, self.base_port + 80))
     }
 
+    /// `host:port` of the MQTT door.
+    pub fn mqtt(&self) -> SocketAddr {
+        SocketAddr::from((Ipv4Addr::LOCALHOST, self.base_port + 83))
+    }
+
     /// The first port; a restart at the same place gives it to [`Options::base_port`].
     pub fn base_port(&self) -> u16 {
         self.base_port
@@ -353,7 +358,7 @@ fn keep_lines(pipe: impl Read, output: &Mutex<String>, ready: Option<&mpsc::Send
 pub fn free_base_port() -> Result<u16> {
     for _ in 0..1000 {
         let base = rand::random_range(10_000..32_000);
-        let doors = [base, base + 1, base + 80];
+        let doors = [base, base + 1, base + 80, base + 83];
         if doors
             .iter()
             .all(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok())

@@ -12,6 +12,11 @@ const LIMIT: Duration = Duration::from_secs(180);
 
 /// Runs one script to its end; it must exit with 0. Its output is printed.
 pub fn run_client(script: &str, node: &Node) -> Result<()> {
+    run_client_with(script, node, &[])
+}
+
+/// As [`run_client`], with arguments beside the addresses of the gRPC and HTTP doors.
+pub fn run_client_with(script: &str, node: &Node, arguments: &[String]) -> Result<()> {
     let python = environment::python();
     ensure!(
         python.exists(),
@@ -24,7 +29,8 @@ pub fn run_client(script: &str, node: &Node) -> Result<()> {
     command.arg("--grpc").arg(node.grpc().to_string());
     command
         .arg("--proto")
-        .arg(environment::repository().join("proto"));
+        .arg(environment::repository().join("proto"))
+        .args(arguments);
     let ended = node::run_command(command, LIMIT)?;
     println!("{}", ended.output);
     ensure!(

@@ -22,6 +22,7 @@ use crate::{environment, waiting};
 const GRPC: u16 = 7400;
 const PEER: u16 = 7401;
 const HTTP: u16 = 7480;
+const MQTT: u16 = 1883;
 /// Begins the names of the directories of runs; the process id follows.
 const DIRECTORY: &str = "antumbra-chaos-";
 const KEPT: &str = "antumbra-kept-";
@@ -123,6 +124,7 @@ impl Cluster {
             "[node]\nname = \"{}\"\ndata_dir = \"{}\"\n\
              [api]\nlisten = \"{address}:{GRPC}\"\n\
              [http]\nlisten = \"{address}:{HTTP}\"\n\
+             [mqtt]\nlisten = \"{address}:{MQTT}\"\n\
              [storage]\ncache_bytes = \"32MiB\"\ntail_bytes = \"4MiB\"\nflush_interval = \"5s\"\n\
              [cluster]\nname = \"chaos\"\n",
             name(node),
