@@ -19,7 +19,7 @@ fn wrong_arguments_are_usage_errors() {
         &["cluster", "transfer", "1"],
         &["cluster", "transfer", "one", "node-1"],
         &["cluster", "verify", "one"],
-        &["dev", "--devices", "3"],
+        &["dev", "--devices", "many"],
         &["dev", "--base-port", "70000"],
         &["dev", "--set", "nonsense"],
         &["bench", "shadow", "--clients", "0"],
