@@ -26,6 +26,7 @@ async fn start(directory: &Path) -> Node {
     config.node.data_dir = directory.to_owned();
     config.api.listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
     config.http.listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+    config.mqtt.listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
     config.cluster.shards = Shards::Count(1);
     config.test_switches.no_fsync = true;
     let listeners = Listeners::bind(&config).await.unwrap();

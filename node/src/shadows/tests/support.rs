@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use antumbra_raft::{
-    Commands, EntryPosition, Env, HashRange, Host, HostConfig, Machine, Node, ReplicaId, Role,
-    ShardSpec, SyncMode, WriteTx,
+    Commands, EntryPosition, Env, HashRange, Host, HostConfig, Machine, MembershipError, Node,
+    ReplicaId, Role, ShardSpec, SyncMode, WriteTx,
 };
 use antumbra_shadow::json::{self, DuplicateKeys};
 use antumbra_shadow::{
@@ -172,8 +172,13 @@ impl Cluster {
         let mut replicas = replicas.filter(|(_, node)| node.name == to);
         let replica = *replicas.next().unwrap().0;
         let context = self.member(&from).context.clone().unwrap();
-        let moved = context.shard.transfer_leadership(replica, PATIENCE).await;
-        moved.unwrap();
+        let deadline = Instant::now() + PATIENCE;
+        // On a busy machine the other replica may not have answered for a moment.
+        while let Err(error) = context.shard.transfer_leadership(replica, PATIENCE).await {
+            assert_eq!(error, MembershipError::Unreachable);
+            assert!(Instant::now() < deadline, "the other replica never answers");
+            sleep(Duration::from_millis(20)).await;
+        }
         let arrived = async {
             while self.leader().await != to {
                 sleep(Duration::from_millis(5)).await;
