@@ -8,6 +8,7 @@ use std::{env, fs};
 const PUBLIC: &[&str] = &[
     "antumbra/v1/shadows.proto",
     "antumbra/cluster/v1/cluster.proto",
+    "antumbra/admin/v1/admin.proto",
 ];
 /// What nodes say to each other; not in the descriptor set.
 const INTERNAL: &[&str] = &["antumbra/peer/v1/peer.proto"];

@@ -1,11 +1,13 @@
 //! The start of a node as a list of steps. Whatever a step takes is given back by the same step of
 //! [`crate::shutdown`], in reverse.
 
+mod access;
 pub(crate) mod settings;
 
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use antumbra_raft::{Env, Host};
 use tokio::net::{TcpListener, TcpSocket};
@@ -13,6 +15,8 @@ use tokio::sync::watch;
 use tracing::{error, info, warn};
 use uuid::Uuid;
 
+use crate::access::follower::Follower;
+use crate::access::{Directory, Gate};
 use crate::cluster::agent::Agent;
 use crate::cluster::bootstrap;
 use crate::cluster::office::{Desk, Office, Serving};
@@ -25,6 +29,8 @@ use crate::peer::{self, Me, PeerTransport, Tls};
 use crate::shadows::{Caller, Shadows, ShadowsConfig, Wiring};
 use crate::shutdown::{Manager, Running};
 use crate::{api, gateway, http, metrics};
+
+pub use access::AccessError;
 
 /// Why a node did not start, or had to stop.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -55,6 +61,9 @@ pub enum Error {
     /// A certificate or key of the MQTT door cannot be used.
     #[error("certificates of the MQTT door: {0}")]
     MqttTls(Arc<gateway::TlsError>),
+    /// The access rules cannot be put into force.
+    #[error("who may come in: {0}")]
+    Access(Arc<AccessError>),
     /// Another data directory took this node's name over.
     #[error(
         "another data directory has joined the cluster under this node's name. This one is not needed \
@@ -75,6 +84,7 @@ impl Error {
             Error::Engine(error) => error.code(),
             Error::Tls(_) => "TLS",
             Error::MqttTls(_) => "MQTT_TLS",
+            Error::Access(_) => "ACCESS",
             Error::Replaced => "NODE_REPLACED",
             Error::Panicked => "PANICKED",
         }
@@ -91,6 +101,7 @@ impl Error {
             Error::Listen { .. }
             | Error::Tls(_)
             | Error::MqttTls(_)
+            | Error::Access(_)
             | Error::Replaced
             | Error::Panicked => false,
         }
@@ -167,6 +178,7 @@ pub struct Addresses {
 /// A node that serves.
 pub struct Node {
     shadows: Shadows,
+    gate: Arc<Gate>,
     addresses: Addresses,
     health: Health,
     info: NodeInfo,
@@ -227,8 +239,8 @@ pub async fn start(config: Config, listeners: Listeners) -> Result<Node, Error> 
         &mut running,
     )
     .await;
-    let shadows = match serving {
-        Ok(shadows) => shadows,
+    let (shadows, gate) = match serving {
+        Ok(serving) => serving,
         Err(error) => {
             if let Err(error) = running.shutdown().await {
                 warn!(%error, "close after a failed start");
@@ -239,6 +251,7 @@ pub async fn start(config: Config, listeners: Listeners) -> Result<Node, Error> 
     Ok(Node {
         failed: running.host.failed(),
         shadows,
+        gate,
         addresses,
         health,
         info,
@@ -256,7 +269,7 @@ async fn serve(
     listeners: Listeners,
     exporter: Option<Exporter>,
     running: &mut Running,
-) -> Result<Shadows, Error> {
+) -> Result<(Shadows, Arc<Gate>), Error> {
     // 4. The doors open, and answer UNAVAILABLE until the shards are known; probes are answered.
     let office = Arc::clone(&running.office);
     let shadows = Shadows::new(Wiring {
@@ -272,8 +285,9 @@ async fn serve(
     let (mqtt_tls, authorities) =
         settings::mqtt_tls(config).map_err(|error| Error::MqttTls(Arc::new(error)))?;
     let name = &office.info().name;
-    let gateway = settings::gateway(config, env, name, &shadows, authorities, running)
-        .map_err(|_| Error::Panicked)?;
+    let (gate, fixed) = access::open(config, authorities, Arc::clone(&env.clock))
+        .map_err(|error| Error::Access(Arc::new(error)))?;
+    let gateway = settings::gateway(config, env, name, &shadows, &gate, running);
     running.host.set_forward_handler(Arc::new(gateway::Handler {
         door: Arc::clone(&gateway),
         next: shadows.forward_handler(),
@@ -285,6 +299,7 @@ async fn serve(
     let doors = Doors {
         grpc: listeners.grpc,
         http: listeners.http,
+        gate: Arc::clone(&gate),
     };
     open_doors(config, env, &shadows, doors, exporter, running)?;
     // 5. The node belongs to a cluster, or founds one with the others.
@@ -320,6 +335,16 @@ async fn serve(
         error = manager.failed() => return Err(error),
     }
 
+    let follower = Follower::new(shadows.clone(), Arc::clone(&gate), fixed);
+    let follower = follower.run(running.stop_watches.clone());
+    running.doors.spawn(follower);
+    // Without the records nobody comes in at a closed node. A shard without a leader must not keep the
+    // node from serving the others.
+    if !gate.is_open() {
+        let is_read = |directory: &Directory| directory.revision() > 0;
+        gate.settles(RECORDS_PATIENCE, is_read).await;
+    }
+
     // 7. Devices come in: until now they have waited in the backlog, and what they ask for can be
     // done. Then the node says that it serves.
     serve_devices(
@@ -331,13 +356,18 @@ async fn serve(
     );
     running.health.enter(Phase::Serving);
     info!(node = office.info().name, "node serves");
-    Ok(shadows)
+    Ok((shadows, gate))
 }
 
 impl Node {
     /// The use cases, for callers within the process.
     pub fn shadows(&self) -> &Shadows {
         &self.shadows
+    }
+
+    /// Who may come in.
+    pub fn gate(&self) -> Arc<Gate> {
+        Arc::clone(&self.gate)
     }
 
     /// What the node knows of its cluster.
@@ -412,6 +442,9 @@ fn bind_deep(door: &'static str, address: SocketAddr) -> Result<TcpListener, Err
     })
 }
 
+/// How long a closed node waits for its records before it serves.
+const RECORDS_PATIENCE: Duration = Duration::from_secs(5);
+
 /// Connections that wait to be accepted; the kernel may allow fewer.
 const BACKLOG: u32 = 8_192;
 
@@ -464,10 +497,11 @@ async fn blocking<T: Send + 'static>(
     Ok(done.map_err(|_| Error::Panicked)??)
 }
 
-/// The sockets of the doors for clients.
+/// The sockets of the doors for clients, and who may come in.
 struct Doors {
     grpc: TcpListener,
     http: TcpListener,
+    gate: Arc<Gate>,
 }
 
 /// Opens the MQTT doors, and follows the changes that devices are told of.
@@ -480,6 +514,8 @@ fn serve_devices(
 ) {
     let hub = gateway.hub().run(running.stop_watches.clone());
     running.doors.spawn(hub);
+    let renew = gateway::renew(Arc::clone(&gateway), running.stop_watches.clone());
+    running.doors.spawn(renew);
     let keeper = gateway::Keeper::new(Arc::clone(&gateway));
     running
         .doors
@@ -506,6 +542,7 @@ fn open_doors(
     let limits = settings::limits(config);
     let http = http::Door {
         shadows: shadows.clone(),
+        gate: Arc::clone(&listeners.gate),
         caller: Arc::new(Caller::anyone("http")),
         limits,
         health: running.health.clone(),
@@ -520,6 +557,7 @@ fn open_doors(
     let grpc = api::Door {
         shadows: shadows.clone(),
         cluster: Arc::clone(&running.office),
+        gate: listeners.gate,
         caller: Arc::new(Caller::anyone("grpc")),
         limits,
         health: running.health.clone(),

@@ -20,6 +20,15 @@ pub mod cluster {
     }
 }
 
+/// `antumbra.admin.v1`: the door for who may come in.
+pub mod admin {
+    /// Version 1 of the door.
+    pub mod v1 {
+        #![allow(missing_docs, unreachable_pub, clippy::all, rustdoc::all)]
+        tonic::include_proto!("antumbra.admin.v1");
+    }
+}
+
 /// `antumbra.peer.v1`: the link between nodes. Internal.
 pub mod peer {
     /// Version 1 of the link.
@@ -52,7 +61,7 @@ mod tests {
             .map(|service| (service.name(), service.method.len()))
             .collect();
         services.sort_unstable();
-        assert_eq!(services, [("Cluster", 6), ("Shadows", 9)]);
+        assert_eq!(services, [("Admin", 9), ("Cluster", 6), ("Shadows", 9)]);
     }
 
     /// Nobody outside the cluster should build on what nodes say to each other.

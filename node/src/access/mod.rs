@@ -1,8 +1,8 @@
 //! Who a caller is and what that allows: from what was shown at a door to a [`Principal`].
 //!
-//! Everything here is pure: values in, values out. No socket, no store, and no clock: the present
-//! time is an argument. Files are read by the caller, their text is handed in. A door asks, this
-//! answers, and the door enforces.
+//! What decides is pure: values in, values out. No socket, no store, and no clock: the present time
+//! is an argument. Files are read by the caller, their text is handed in. A door asks, this answers,
+//! and the door enforces. Three parts hold state: `gate`, `ledger` and `follower`.
 //!
 //! # Map
 //!
@@ -13,6 +13,8 @@
 //! - [`roles`]: named roles, built in and as documents.
 //! - [`certificate`], [`jwt`], [`token`], [`sigv4`]: the kinds of proof, one each. They know no
 //!   directory.
+//! - [`gate`]: the rules in force on this node, which all doors ask.
+//! - `ledger`, `follower`: records as replicated documents, and how a node learns of each change.
 //!
 //! # Invariants
 //!
@@ -26,8 +28,11 @@
 pub mod authenticate;
 pub mod certificate;
 pub mod directory;
+pub(crate) mod follower;
+pub mod gate;
 mod hexadecimal;
 pub mod jwt;
+pub(crate) mod ledger;
 pub mod record;
 pub mod roles;
 pub mod settings;
@@ -39,14 +44,16 @@ use std::sync::Arc;
 
 use antumbra_shadow::{DeviceId, Tenant, Time};
 
-use crate::gateway::dialect::{Identity, Role};
+use crate::gateway::dialect::{DeviceScope, Identity, Role};
 
 pub use self::authenticate::Authenticator;
 pub use self::certificate::Fingerprint;
 pub use self::directory::Directory;
+pub use self::gate::Gate;
 pub use self::record::CredentialId;
 pub use self::roles::{AdminVerb, AdminVerbs, NamedRole, RoleName};
 pub use self::settings::{AccessSettings, Mode};
+pub use crate::gateway::dialect::Verb;
 
 /// A caller that has proven who it is. Clones share their texts.
 #[derive(Debug, Clone)]
@@ -98,6 +105,36 @@ impl Principal {
             client_id,
             role: Arc::clone(&self.role),
         }
+    }
+
+    /// Whether a verb is allowed on the shadows of a device of the own tenant.
+    pub fn may(&self, verb: Verb, device: &DeviceId) -> bool {
+        self.allows(verb, |scope| match scope {
+            DeviceScope::Own => self.device.as_ref() == Some(device),
+            DeviceScope::Prefix(prefix) => device.as_str().starts_with(&**prefix),
+        })
+    }
+
+    /// Whether a verb is allowed on the shadows of every device whose id begins so.
+    pub fn may_with_all(&self, verb: Verb, prefix: &str) -> bool {
+        self.allows(verb, |scope| match scope {
+            DeviceScope::Own => false,
+            DeviceScope::Prefix(allowed) => prefix.starts_with(&**allowed),
+        })
+    }
+
+    fn allows(&self, verb: Verb, covers: impl Fn(&DeviceScope) -> bool) -> bool {
+        let mut rules = self.role.shadows.iter();
+        rules.any(|rule| rule.verbs.contains(&verb) && covers(&rule.devices))
+    }
+
+    /// Whether it is the same caller with the same rights.
+    pub fn is_as(&self, other: &Principal) -> bool {
+        self.tenant == other.tenant
+            && self.device == other.device
+            && self.role_name == other.role_name
+            && self.admin == other.admin
+            && self.role == other.role
     }
 
     /// Whether the proof has ended.

@@ -43,10 +43,22 @@ impl RoleName {
         RoleName::known("backend")
     }
 
+    /// The role of operators.
+    pub fn admin() -> RoleName {
+        RoleName::known("admin")
+    }
+
     /// What somebody who vouches for others may name when nobody says otherwise: every role that is
     /// built in but `admin`.
     pub fn nameable() -> Vec<RoleName> {
         ["device", "backend", "reader"]
+            .map(RoleName::known)
+            .to_vec()
+    }
+
+    /// Every role that is built in.
+    pub fn all_built_in() -> Vec<RoleName> {
+        ["device", "backend", "reader", "admin"]
             .map(RoleName::known)
             .to_vec()
     }

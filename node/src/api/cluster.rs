@@ -18,6 +18,7 @@ use tokio::time::Instant;
 use tonic::{Request, Response, Status};
 
 use super::{Door, deadline};
+use crate::access::AdminVerb;
 
 /// An answer leaves so long before the deadline of the caller, who else would not get it.
 const MARGIN: Duration = Duration::from_millis(200);
@@ -31,9 +32,10 @@ pub(super) struct Service {
 }
 
 macro_rules! unary {
-    ($self:ident, $request:ident, $handler:path) => {{
+    ($self:ident, $request:ident, $verb:ident, $handler:path) => {{
         let deadline = deadline::of(&$request).at;
-        let reply = $handler(&$self.door, $request.into_inner(), deadline).await;
+        let door = $self.door.of_operator(&$request, AdminVerb::$verb)?;
+        let reply = $handler(&door, $request.into_inner(), deadline).await;
         reply.map(Response::new).map_err(Status::from)
     }};
 }
@@ -44,36 +46,36 @@ impl Cluster for Service {
         &self,
         request: Request<v1::GetStatusRequest>,
     ) -> Reply<v1::GetStatusResponse> {
-        unary!(self, request, status::overview)
+        unary!(self, request, ReadCluster, status::overview)
     }
 
     async fn list_nodes(
         &self,
         request: Request<v1::ListNodesRequest>,
     ) -> Reply<v1::ListNodesResponse> {
-        unary!(self, request, status::nodes)
+        unary!(self, request, ReadCluster, status::nodes)
     }
 
     async fn list_shards(
         &self,
         request: Request<v1::ListShardsRequest>,
     ) -> Reply<v1::ListShardsResponse> {
-        unary!(self, request, status::shards)
+        unary!(self, request, ReadCluster, status::shards)
     }
 
     async fn transfer_leadership(
         &self,
         request: Request<v1::TransferLeadershipRequest>,
     ) -> Reply<v1::TransferLeadershipResponse> {
-        unary!(self, request, transfer::transfer)
+        unary!(self, request, OperateCluster, transfer::transfer)
     }
 
     async fn explain(&self, request: Request<v1::ExplainRequest>) -> Reply<v1::ExplainResponse> {
-        unary!(self, request, explain::explain)
+        unary!(self, request, ReadCluster, explain::explain)
     }
 
     async fn verify(&self, request: Request<v1::VerifyRequest>) -> Reply<v1::VerifyResponse> {
-        unary!(self, request, verify::verify)
+        unary!(self, request, OperateCluster, verify::verify)
     }
 }
 

@@ -143,8 +143,12 @@ fn grpc_timeout(headers: &HeaderMap) -> Result<Option<Duration>, Error> {
 
 /// The method of a path, from a closed list.
 fn method(path: &str) -> &'static str {
-    const SERVICES: [&str; 2] = ["/antumbra.v1.Shadows/", "/antumbra.cluster.v1.Cluster/"];
-    const METHODS: [&str; 15] = [
+    const SERVICES: [&str; 3] = [
+        "/antumbra.v1.Shadows/",
+        "/antumbra.cluster.v1.Cluster/",
+        "/antumbra.admin.v1.Admin/",
+    ];
+    const METHODS: [&str; 24] = [
         "GetShadow",
         "BatchGetShadows",
         "UpdateShadow",
@@ -160,6 +164,15 @@ fn method(path: &str) -> &'static str {
         "TransferLeadership",
         "Explain",
         "Verify",
+        "CreateTenant",
+        "ListTenants",
+        "DeleteTenant",
+        "CreateCredential",
+        "ListCredentials",
+        "RevokeCredential",
+        "PutRole",
+        "ListRoles",
+        "DeleteRole",
     ];
     let mut services = SERVICES.into_iter();
     let Some(name) = services.find_map(|service| path.strip_prefix(service)) else {

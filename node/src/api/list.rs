@@ -65,7 +65,7 @@ pub(super) async fn devices(
 }
 
 /// 0 is what protobuf says when the caller says nothing.
-fn page_size(size: i32) -> Result<usize, Error> {
+pub(super) fn page_size(size: i32) -> Result<usize, Error> {
     match usize::try_from(size) {
         Ok(0) => Ok(PAGE_SIZE_DEFAULT),
         Ok(size) if size <= PAGE_SIZE_MAX => Ok(size),

@@ -1,8 +1,11 @@
-//! The gRPC door: `antumbra.v1.Shadows`, `antumbra.cluster.v1.Cluster`, health, and reflection.
+//! The gRPC door: `antumbra.v1.Shadows`, `antumbra.cluster.v1.Cluster`, `antumbra.admin.v1.Admin`,
+//! health, and reflection.
 //!
 //! Every call has a deadline, every message and stream a limit. What a caller is told when a call
 //! fails comes from [`crate::error`] alone.
 
+mod access;
+mod admin;
 mod batch;
 mod cluster;
 mod convert;
@@ -13,9 +16,12 @@ mod single;
 mod stream;
 mod watch;
 
+pub(crate) use access::bearer;
+
 use std::sync::Arc;
 use std::time::Duration;
 
+use antumbra_proto::admin::v1::admin_server::{self, AdminServer};
 use antumbra_proto::cluster::v1::cluster_server::{self, ClusterServer};
 use antumbra_proto::v1::shadows_server::{self, ShadowsServer};
 use antumbra_shadow::Limits;
@@ -27,6 +33,7 @@ use tonic::service::Routes;
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 
+use crate::access::Gate;
 use crate::cluster::Office;
 use crate::health::{Health, Phase};
 use crate::http::connections::{self, Protocol};
@@ -42,7 +49,9 @@ pub struct Door {
     pub shadows: Shadows,
     /// What this node knows of its cluster.
     pub cluster: Arc<Office>,
-    /// Who calls, as long as nobody is authenticated.
+    /// Who may come in.
+    pub gate: Arc<Gate>,
+    /// Who calls: at first whoever shows nothing where the door is open, then who the call is from.
     pub caller: Arc<Caller>,
     /// The limits of the default tenant.
     pub limits: Limits,
@@ -76,7 +85,12 @@ pub fn router(door: Door) -> Result<Router, BuildError> {
     tokio::spawn(report(reporter, door.health.clone()));
 
     let message_bytes_max = door.message_bytes_max;
+    let judge = access::Judge {
+        gate: Arc::clone(&door.gate),
+        anyone: Arc::clone(&door.caller),
+    };
     let cluster = ClusterServer::new(cluster::Service { door: door.clone() });
+    let admin = AdminServer::new(admin::Service { door: door.clone() });
     let shadows =
         ShadowsServer::new(service::Service { door }).max_decoding_message_size(message_bytes_max);
     let reflection = || {
@@ -86,11 +100,13 @@ pub fn router(door: Door) -> Result<Router, BuildError> {
     };
     let routes = Routes::new(shadows)
         .add_service(cluster)
+        .add_service(admin)
         .add_service(health)
         .add_service(reflection().build_v1()?)
         .add_service(reflection().build_v1alpha()?);
     let around = middleware::from_fn_with_state(settings, deadline::around);
-    Ok(routes.into_axum_router().layer(around))
+    let judged = middleware::from_fn_with_state(judge, access::around);
+    Ok(routes.into_axum_router().layer(judged).layer(around))
 }
 
 /// Serves the door until `shutdown`, then lets calls in flight finish. Dropping the future closes
@@ -117,7 +133,11 @@ async fn report(reporter: HealthReporter, health: Health) {
             Phase::Serving => ServingStatus::Serving,
             Phase::Starting | Phase::Stopping | Phase::Failed => ServingStatus::NotServing,
         };
-        let services = [shadows_server::SERVICE_NAME, cluster_server::SERVICE_NAME];
+        let services = [
+            shadows_server::SERVICE_NAME,
+            cluster_server::SERVICE_NAME,
+            admin_server::SERVICE_NAME,
+        ];
         for service in [""].into_iter().chain(services) {
             reporter.set_service_status(service, status).await;
         }

@@ -7,7 +7,7 @@ use antumbra_proto::v1::shadows_server::Shadows;
 use futures::Stream;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::{Door, batch, deadline, list, single, stream, watch};
+use super::{Door, access, batch, deadline, list, single, stream, watch};
 
 type Reply<T> = Result<Response<T>, Status>;
 type Events<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
@@ -21,7 +21,8 @@ pub(super) struct Service {
 macro_rules! unary {
     ($self:ident, $request:ident, $handler:path) => {{
         let deadline = deadline::of(&$request).at;
-        let reply = $handler(&$self.door, $request.into_inner(), deadline).await;
+        let door = $self.door.of(&$request)?;
+        let reply = $handler(&door, $request.into_inner(), deadline).await;
         reply.map(Response::new).map_err(Status::from)
     }};
 }
@@ -84,8 +85,9 @@ impl Shadows for Service {
         request: Request<v1::WatchShadowsRequest>,
     ) -> Reply<Self::WatchShadowsStream> {
         let deadline = deadline::of(&request);
-        let events = watch::watch(&self.door, request.into_inner(), deadline)?;
-        Ok(Response::new(Box::pin(events)))
+        let door = self.door.of(&request)?;
+        let events = watch::watch(&door, request.into_inner(), deadline)?;
+        Ok(Response::new(Box::pin(access::guarded(door, events))))
     }
 
     type StreamUpdatesStream = Events<v1::StreamUpdatesResponse>;
@@ -95,7 +97,8 @@ impl Shadows for Service {
         request: Request<Streaming<v1::StreamUpdatesRequest>>,
     ) -> Reply<Self::StreamUpdatesStream> {
         let deadline = deadline::of(&request);
-        let replies = stream::updates(&self.door, request.into_inner(), deadline);
+        let door = self.door.of(&request)?;
+        let replies = stream::updates(&door, request.into_inner(), deadline);
         Ok(Response::new(Box::pin(replies)))
     }
 }

@@ -49,10 +49,11 @@ pub(super) fn updates(
         waiting: HashMap::new(),
         held: 0,
     };
+    let door = door.clone();
     let stopping = stopping(door.health.clone());
     let end = deadline.asked.then_some(deadline.at);
     tokio::spawn(async move {
-        let work = pipeline.run(incoming, stopping);
+        let (work, door) = (pipeline.run(incoming, stopping), door);
         let late = async {
             match end {
                 Some(at) => tokio::time::sleep_until(at).await,
@@ -63,6 +64,7 @@ pub(super) fn updates(
             biased;
             () = replies.closed() => return,
             () = late => Err(Status::from(Error::Deadline)),
+            error = door.ended() => Err(Status::from(error)),
             result = work => result,
         };
         if let Err(status) = result {

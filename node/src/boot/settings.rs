@@ -12,8 +12,8 @@ use futures::stream::BoxStream;
 use futures::{FutureExt, StreamExt};
 use uuid::Uuid;
 
+use crate::access::Gate;
 use crate::access::certificate::Authorities;
-use crate::access::{AccessSettings, Mode};
 use crate::cluster::NodeInfo;
 use crate::cluster::bootstrap::Plan;
 use crate::config::{Config, Shards};
@@ -103,13 +103,13 @@ pub(super) fn gateway(
     env: &Env,
     node: &str,
     shadows: &Shadows,
-    authorities: Option<Authorities>,
+    gate: &Arc<Gate>,
     running: &Running,
-) -> Result<Arc<gateway::Door>, getrandom::Error> {
+) -> Arc<gateway::Door> {
     let seconds = |duration: Duration| duration.as_secs();
     let keep_alive_max_s = u16::try_from(seconds(config.limits.mqtt_keep_alive_max));
     let session_expiry_max_s = u32::try_from(seconds(config.limits.mqtt_session_expiry_max));
-    Ok(gateway::Door::new(gateway::Wiring {
+    gateway::Door::new(gateway::Wiring {
         node: node.to_owned(),
         shadows: shadows.clone(),
         clock: Arc::clone(&env.clock),
@@ -120,15 +120,9 @@ pub(super) fn gateway(
             ..SessionLimits::default()
         },
         presence: config.mqtt.presence,
-        gate: gateway::Gate::new(
-            AccessSettings {
-                mode: Mode::Open,
-                ..AccessSettings::default()
-            },
-            authorities,
-        )?,
+        gate: Arc::clone(gate),
         stop: running.stop_watches.clone(),
-    }))
+    })
 }
 
 /// TLS of the MQTT door, and who may come in with a certificate; nothing where it has none.

@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
+use antumbra_proto::admin::v1::admin_client::AdminClient;
 use antumbra_proto::cluster::v1::cluster_client::ClusterClient;
 use antumbra_proto::v1::ShadowKey;
 use antumbra_proto::v1::shadows_client::ShadowsClient;
 use clap::Args;
 use tonic::Request;
+use tonic::metadata::{Ascii, MetadataValue};
 use tonic::transport::{Channel, Endpoint};
 
 use crate::config::parse_duration;
@@ -32,6 +34,10 @@ pub(crate) struct ClientArgs {
     /// Tenant to work in [env: ANTUMBRA_TENANT] [default: the caller's own]
     #[arg(long, help_heading = "Client options")]
     tenant: Option<String>,
+    /// Token to show, as `antumbra credential create` prints it; better in the environment, where
+    /// others do not see it [env: ANTUMBRA_TOKEN]
+    #[arg(long, help_heading = "Client options")]
+    token: Option<String>,
     /// Longest time one call may take [default: 10s; 60s for cluster verify]
     #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
     #[arg(help_heading = "Client options")]
@@ -53,11 +59,17 @@ pub(crate) struct Client {
     pub(crate) shadows: ShadowsClient<Channel>,
     /// The door for operators.
     pub(crate) cluster: ClusterClient<Channel>,
+    /// The door for who may come in.
+    pub(crate) admin: AdminClient<Channel>,
     /// How results are printed.
     pub(crate) format: Format,
     tenant: String,
+    token: Option<Shown>,
     timeout: Duration,
 }
+
+/// A token as a header of a call.
+pub(crate) type Shown = MetadataValue<Ascii>;
 
 impl ClientArgs {
     /// Connects, so that an absent server is told apart from a failed call.
@@ -76,9 +88,11 @@ impl ClientArgs {
         let channel = first(&endpoints, CONNECT_TIMEOUT.min(timeout)).await?;
         Ok(Client {
             shadows: shadows(channel.clone()),
+            admin: AdminClient::new(channel.clone()).max_decoding_message_size(ANSWER_BYTES_MAX),
             cluster: ClusterClient::new(channel).max_decoding_message_size(ANSWER_BYTES_MAX),
             format: self.output,
             tenant: self.tenant(context),
+            token: self.token(context)?,
             timeout,
         })
     }
@@ -101,6 +115,17 @@ impl ClientArgs {
         given.unwrap_or_default().to_owned()
     }
 
+    /// The token to show with every call, if there is one.
+    pub(crate) fn token(&self, context: &Context) -> Result<Option<Shown>, Problem> {
+        let given = self.token.as_deref().or(context.environment.token());
+        let header = given.map(|token| format!("Bearer {}", token.trim()).parse());
+        header.transpose().map_err(|_| {
+            // Not the token itself: it would end up in logs.
+            Problem::new(Exit::Usage, "the token is not one line of text")
+                .try_this("ANTUMBRA_TOKEN as `antumbra credential create` prints it")
+        })
+    }
+
     /// Longest time of one call.
     pub(crate) fn timeout(&self) -> Duration {
         self.timeout.unwrap_or(TIMEOUT)
@@ -115,8 +140,15 @@ impl ClientArgs {
 impl Client {
     /// A request with the deadline of the command line.
     pub(crate) fn request<T>(&self, message: T) -> Request<T> {
-        let mut request = Request::new(message);
+        let mut request = self.stream(message);
         request.set_timeout(self.timeout);
+        request
+    }
+
+    /// A request without a deadline, for streams.
+    pub(crate) fn stream<T>(&self, message: T) -> Request<T> {
+        let mut request = Request::new(message);
+        show(&mut request, self.token.as_ref());
         request
     }
 
@@ -132,6 +164,15 @@ impl Client {
             device_id: device.to_owned(),
             shadow_name: name.unwrap_or_default().to_owned(),
         })
+    }
+}
+
+/// Shows a token with a request.
+pub(crate) fn show<T>(request: &mut Request<T>, token: Option<&Shown>) {
+    if let Some(token) = token {
+        request
+            .metadata_mut()
+            .insert("authorization", token.clone());
     }
 }
 

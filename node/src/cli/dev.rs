@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 
 use tokio_util::sync::CancellationToken;
 
+use crate::access::Mode;
 use crate::config::load::Override;
 use crate::config::{Config, Sources};
 use crate::identity::{DataDirectory, Owner};
@@ -75,7 +76,8 @@ fn run_one(args: &Args, context: &Context) -> Result<(), Problem> {
             flag: "--base-port",
         });
     }
-    let loaded = start::load(&sources(args, context, flags))?;
+    let mut loaded = start::load(&sources(args, context, flags))?;
+    loaded.config.mode = Mode::Open;
     let (data_dir, program) = (loaded.config.node.data_dir.clone(), context.program.clone());
     refuse_another_number(&data_dir, args.nodes)?;
     let stop = CancellationToken::new();

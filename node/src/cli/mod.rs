@@ -9,15 +9,18 @@ mod cluster;
 mod completions;
 mod config;
 mod connect;
+mod credential;
 mod dev;
 mod device;
 mod input;
 mod mqtt;
 mod output;
 mod problem;
+mod role;
 mod serve;
 mod shadow;
 mod start;
+mod tenant;
 mod version;
 
 use std::ffi::OsString;
@@ -52,6 +55,12 @@ enum Command {
     Device(device::Verb),
     #[command(subcommand)]
     Cluster(cluster::Verb),
+    #[command(subcommand)]
+    Tenant(tenant::Verb),
+    #[command(subcommand)]
+    Credential(credential::Verb),
+    #[command(subcommand)]
+    Role(role::Verb),
     #[command(subcommand)]
     Bench(bench::Verb),
     #[command(subcommand)]
@@ -110,6 +119,9 @@ fn dispatch(command: Command, context: &Context) -> Result<(), Problem> {
         Command::Shadow(verb) => verb.run(context),
         Command::Device(verb) => verb.run(context),
         Command::Cluster(verb) => verb.run(context),
+        Command::Tenant(verb) => verb.run(context),
+        Command::Credential(verb) => verb.run(context),
+        Command::Role(verb) => verb.run(context),
         Command::Bench(verb) => verb.run(context),
         Command::Config(verb) => verb.run(context),
         Command::Cert(verb) => verb.run(),

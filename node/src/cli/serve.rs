@@ -2,8 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::access::Mode;
 use crate::boot::Node;
-use crate::config::Sources;
+use crate::config::{Config, Sources};
 
 use super::Context;
 use super::problem::{Exit, Problem};
@@ -15,7 +16,7 @@ pub(crate) struct Args {
     /// The configuration file; docs/antumbra.toml is one to start from
     #[arg(short, long, value_name = "FILE")]
     config: PathBuf,
-    /// Serve although there is no authentication and no encryption yet
+    /// Let everybody in who shows no credentials, and allow a peer link without encryption
     #[arg(long)]
     insecure: bool,
     /// Stop when standard input ends, for a program that holds the other end of a pipe
@@ -26,17 +27,6 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args, context: &Context) -> Result<(), Problem> {
-    if !args.insecure {
-        return Err(Problem::new(Exit::Usage, "refusing to serve")
-            .why(
-                "this version has no authentication and no encryption: whoever reaches its ports \
-                 can read and change every shadow",
-            )
-            .try_this(
-                "--insecure if only trusted programs reach them, or `antumbra dev` for a node \
-                 that only this machine reaches",
-            ));
-    }
     let text = start::read_file(&args.config)?;
     let sources = Sources {
         file: Some((&args.config, &text)),
@@ -44,20 +34,47 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<(), Problem> {
         flags: start::overrides(&args.node.set),
         allow_test_switches: args.node.allow_test_switches,
     };
-    let loaded = start::load(&sources)?;
+    let mut loaded = start::load(&sources)?;
+    match args.insecure {
+        true => loaded.config.mode = Mode::Open,
+        false => refuse_open_peers(&loaded.config)?,
+    }
+    let mode = loaded.config.mode;
     let until = match args.exit_with_stdin {
         true => Until::SignalOrEndOfInput,
         false => Until::Signal,
     };
     let data_dir = loaded.config.node.data_dir.clone();
-    start::run(loaded, context, until, |node| banner(node, &data_dir))
+    start::run(loaded, context, until, |node| banner(node, &data_dir, mode))
 }
 
-fn banner(node: &Node, data_dir: &Path) -> String {
+/// Whoever reaches a peer door without TLS is taken for a node.
+fn refuse_open_peers(config: &Config) -> Result<(), Problem> {
+    let peer = &config.peer;
+    if !peer.tls_certificate.is_empty() || peer.listen.ip().is_loopback() {
+        return Ok(());
+    }
+    let why = format!(
+        "other nodes are listened for on {} without TLS: whoever reaches it can read and change \
+         every shadow",
+        peer.listen
+    );
+    Err(Problem::new(Exit::Usage, "refusing to serve")
+        .why(why)
+        .try_this(
+            "`antumbra cert` for peer.tls_certificate, peer.tls_key and peer.tls_authority; or \
+             --insecure if only trusted programs reach this node",
+        ))
+}
+
+fn banner(node: &Node, data_dir: &Path, mode: Mode) -> String {
     let addresses = node.addresses();
+    let open = match mode {
+        Mode::Open => "INSECURE: open to whoever reaches it",
+        Mode::Closed => "closed: callers show credentials",
+    };
     format!(
-        "antumbra {}: {}, gRPC on {}, HTTP on {}, other nodes on {}, data in {}; open to whoever \
-         reaches it\n",
+        "antumbra {}: {}, gRPC on {}, HTTP on {}, other nodes on {}, data in {}; {open}\n",
         env!("CARGO_PKG_VERSION"),
         node.info().name,
         addresses.grpc,

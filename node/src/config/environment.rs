@@ -1,7 +1,7 @@
 //! The environment variables of the program. No other file reads them.
 //!
 //! - `ANTUMBRA_<SECTION>_<OPTION>` sets an option of the configuration.
-//! - `ANTUMBRA_ENDPOINT` and `ANTUMBRA_TENANT` are defaults of the client commands.
+//! - `ANTUMBRA_ENDPOINT`, `ANTUMBRA_TENANT` and `ANTUMBRA_TOKEN` are defaults of the client commands.
 //! - `ANTUMBRA_TEST_…` inject faults, and only together with `--allow-test-switches`.
 //! - `NO_COLOR` turns colours off when it is set to anything but the empty string.
 
@@ -103,6 +103,11 @@ impl Environment {
     /// Default of `--tenant`.
     pub fn tenant(&self) -> Option<&str> {
         self.filled("ANTUMBRA_TENANT")
+    }
+
+    /// Default of `--token`.
+    pub fn token(&self) -> Option<&str> {
+        self.filled("ANTUMBRA_TOKEN")
     }
 
     /// Whether the user asked for output without colours (<https://no-color.org>).

@@ -22,7 +22,8 @@ mod tests;
 pub use environment::TestSwitches;
 pub use load::{Loaded, Origin, Problem, Problems, Sources, load};
 pub use options::{
-    Api, Cluster, Config, Http, Limits, Node, OptionInfo, Peer, Raft, SECTIONS, SectionInfo,
-    Storage, Telemetry,
+    Access, Api, Cluster, Config, Http, Limits, Node, OptionInfo, Peer, Raft, SECTIONS,
+    SectionInfo, Storage, Telemetry,
 };
 pub use setting::{ByteSize, Literal, LogFormat, Seeds, Setting, Shards, parse_duration};
+pub(crate) use validate::{algorithms, certificate_rules};

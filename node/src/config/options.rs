@@ -72,6 +72,9 @@ macro_rules! sections {
             /// Faults that tests inject; never set by a file, and by the environment only
             /// together with `--allow-test-switches`.
             pub test_switches: TestSwitches,
+            /// Whether callers must prove who they are. Never set by a file or the environment: only
+            /// `antumbra dev` and `antumbra serve --insecure` are open.
+            pub mode: crate::access::Mode,
         }
 
         /// Every section with every option, in the order of the declaration.
@@ -219,10 +222,49 @@ sections! {
         body_bytes_max: ByteSize = ByteSize::mib(1),
     }
 
+    /// Who may come in, at all doors. `antumbra dev` and `antumbra serve --insecure` let everybody in
+    /// who shows nothing; what is shown is judged there, too.
+    access: Access {
+        /// File with a token whose holder is an operator, beside the credentials that are stored: for
+        /// the first of them. `antumbra credential bootstrap` makes one. Empty for none; leave it out
+        /// again once there is another operator.
+        bootstrap_token_file: String = String::new(),
+        /// Where the certificate of a device says whom it is for: rules `common_name = device`,
+        /// `organisation = tenant`, `organisational_unit = role`, `dns = {device}.example.com` or
+        /// `uri = spiffe://{tenant}/{device}`, with semicolons between.
+        certificate_rules: String = "common_name = device".to_owned(),
+        /// Whether a certificate must be registered as a credential; else what the authority signed is
+        /// good.
+        certificates_registered: bool = false,
+        /// Who signs tokens (JWT) that are taken, as `iss` of the token; empty for nobody. With it,
+        /// `jwt_audience` and `jwt_keys_file` are needed.
+        jwt_issuer: String = String::new(),
+        /// For whom these tokens are, as `aud` of the token.
+        jwt_audience: String = String::new(),
+        /// Public keys of the issuer, a JSON Web Key Set. Read at the start.
+        jwt_keys_file: String = String::new(),
+        /// How tokens may be signed, with commas between: RS256 RS384 RS512 PS256 PS384 PS512 ES256
+        /// ES384 EdDSA.
+        jwt_algorithms: String = "RS256,ES256,EdDSA".to_owned(),
+        /// How far the clock of the issuer may be from ours. At most 5m.
+        jwt_leeway: Duration = Duration::from_secs(30),
+        /// The claim with the device; tokens without it are for no device.
+        jwt_device_claim: String = "sub".to_owned(),
+        /// The claim with the tenant; empty when tokens do not say.
+        jwt_tenant_claim: String = String::new(),
+        /// The claim with the role: `device`, `backend` or `reader`; empty when tokens do not say,
+        /// whose role is then `device`.
+        jwt_role_claim: String = String::new(),
+        /// The only tenant of these tokens; empty when they may be for any.
+        jwt_tenant: String = "default".to_owned(),
+        /// How far the time of a signed HTTP request may be from ours. At most 15m.
+        signature_skew: Duration = Duration::from_secs(300),
+    }
+
     /// The MQTT door for devices.
     mqtt: Mqtt {
-        /// Where MQTT without TLS is served. Whoever reaches it may do everything in the tenant
-        /// `default`.
+        /// Where MQTT without TLS is served. Clients show a password or a token, unless the node is
+        /// open to everybody.
         listen: SocketAddr = SocketAddr::from((Ipv4Addr::LOCALHOST, 1883)),
         /// Where MQTT with TLS is served, such as `0.0.0.0:8883`; empty for nowhere. Needs
         /// `tls_certificate` and `tls_key`.
@@ -231,8 +273,8 @@ sections! {
         tls_certificate: String = String::new(),
         /// Its private key, a PEM file.
         tls_key: String = String::new(),
-        /// Certificates of the authorities that sign clients, a PEM file. A client with such a
-        /// certificate is the device that its common name says; one without is not a device.
+        /// Certificates of the authorities that sign clients, a PEM file. A client must
+        /// then show one; `access.certificate_rules` says whom it is for.
         tls_client_authority: String = String::new(),
         /// Whether the cluster knows of every client that is connected, also of those whose session
         /// ends with the connection. Costs one small write per connection and one at its end.

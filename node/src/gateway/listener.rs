@@ -40,6 +40,13 @@ pub(crate) async fn serve(
     tls: Option<Tls>,
     stop: CancellationToken,
 ) {
+    // Until changes are told, clients wait in the backlog: they would miss some.
+    let mut synced = door.synced.subscribe();
+    tokio::select! {
+        biased;
+        () = stop.cancelled() => return,
+        _ = synced.wait_for(|synced| *synced) => {}
+    }
     let permits = Arc::new(Semaphore::new(settings.connections_max));
     let connections = TaskTracker::new();
     let mut rate = Rate::new(settings.connect_rate_max);

@@ -35,7 +35,7 @@ mod wills;
 
 pub(crate) use self::clients::{Client, Clients};
 pub(crate) use self::door::{Door, Handler, Wiring};
-pub(crate) use self::gate::Gate;
+pub(crate) use self::gate::renew;
 pub(crate) use self::keeper::Keeper;
 pub(crate) use self::listener::{Settings, serve};
 pub(crate) use self::metrics::describe as describe_metrics;

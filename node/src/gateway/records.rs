@@ -183,6 +183,15 @@ impl Record {
         (record.format == FORMAT_V1).then_some(record)
     }
 
+    /// Whether another connection may have the client id of this one: it is of the same device, whatever
+    /// proves that now (certificates are renewed), or of the same credential.
+    pub(crate) fn is_of(&self, other: &Record) -> bool {
+        match (&self.device, &other.device) {
+            (Some(device), Some(other)) => device == other,
+            _ => self.principal == other.principal,
+        }
+    }
+
     /// The subscriptions, as [`Record::keep`] was given them.
     pub(crate) fn subscriptions(&self) -> Vec<u8> {
         from_hex(self.subscriptions.as_deref())
@@ -422,6 +431,19 @@ mod tests {
         record.end(1, 4, 10_000);
         assert!(record.is_over(10_000));
         assert!(record.subscriptions().is_empty());
+    }
+
+    /// A device keeps its client id when its certificate is renewed; another one cannot take it.
+    #[test]
+    fn client_id_belongs_to_the_device_that_used_it() {
+        let before = record();
+        let mut renewed = record();
+        renewed.principal = "another certificate".into();
+        assert!(before.is_of(&renewed));
+        renewed.device = DeviceId::parse("valve").ok();
+        assert!(!before.is_of(&renewed));
+        renewed.device = None;
+        assert!(!before.is_of(&renewed));
     }
 
     /// Tenants have different clients under one id, and the name of a record leads back to it.

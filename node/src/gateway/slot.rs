@@ -44,6 +44,8 @@ pub(crate) enum Note {
         /// Why it would not.
         cause: ServerCause,
     },
+    /// Records of access changed: look again whether the connection may be here.
+    Renew,
     /// Close the connection.
     Close(ServerCause),
     /// More came than fits; some of it is lost.

@@ -26,6 +26,7 @@ use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use crate::access::Gate;
 use crate::error::Error;
 use crate::health::Health;
 use crate::metrics::{Exporter, REQUEST_SECONDS, REQUESTS_TOTAL};
@@ -41,7 +42,9 @@ const CONNECTIONS_MAX: usize = 16_384;
 pub struct Door {
     /// The use cases.
     pub shadows: Shadows,
-    /// Who calls, as long as nobody is authenticated.
+    /// Who may come in.
+    pub gate: Arc<Gate>,
+    /// Who calls: at first whoever shows nothing where the door is open, then who the request is from.
     pub caller: Arc<Caller>,
     /// The limits of the default tenant.
     pub limits: Limits,
@@ -68,7 +71,7 @@ impl Door {
 /// Every path of this door.
 pub fn router(door: Door) -> Router {
     Router::new()
-        .merge(iotdata::routes())
+        .merge(iotdata::routes(&door))
         .route("/", get(operations::index))
         .route("/livez", get(operations::livez))
         .route("/readyz", get(operations::readyz))

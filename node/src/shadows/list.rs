@@ -6,6 +6,7 @@ use antumbra_raft::Key;
 use antumbra_shadow::{DeviceId, DeviceKey, DeviceRow, ShadowName, Tenant, Time};
 use tokio::time::{Instant, timeout_at};
 
+use crate::access::Verb;
 use crate::error::Error;
 
 use super::context::{ShardContext, decode_document, read_failed, readable};
@@ -69,7 +70,7 @@ impl Shadows {
         page: ListRequest<'_>,
         deadline: Instant,
     ) -> Result<ShadowPage, Error> {
-        caller.may_touch(&device.tenant)?;
+        caller.may_touch(Verb::Read, device)?;
         let list = List::of_shadows(device);
         let prefix = keys::documents_of(device);
         let size = page_size(page)?;
@@ -104,7 +105,7 @@ impl Shadows {
         page: ListRequest<'_>,
         deadline: Instant,
     ) -> Result<DevicePage, Error> {
-        caller.may_touch(tenant)?;
+        caller.may_read_all(tenant, prefix)?;
         let list = List::of_devices(tenant, prefix);
         let size = page_size(page)?;
         let from = list.resume(page.page_token)?;

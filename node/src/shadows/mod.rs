@@ -9,6 +9,7 @@
 
 mod account;
 mod answer;
+mod caller;
 mod context;
 mod cursor;
 mod errand;
@@ -39,7 +40,7 @@ use std::time::Duration;
 
 use antumbra_raft::{Clock, ForwardError, Node, ShardId};
 use antumbra_shadow::{
-    BatchItem, Delete, DeviceKey, Draft, Kind, Limits, Outcome, Position, RequestId, Tenant, Time,
+    BatchItem, Delete, DeviceKey, Draft, Kind, Limits, Outcome, Position, RequestId, Time,
 };
 use arc_swap::ArcSwap;
 use bytes::Bytes;
@@ -50,6 +51,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::error::Error;
 
+pub use caller::{Caller, OWN_TENANT_PREFIX};
 pub(crate) use events::Source;
 pub use events::{
     ResetReason, WatchChange, WatchEvent, WatchMessage, WatchRequest, WatchSelection, WatchStream,
@@ -73,59 +75,6 @@ pub(crate) use trim::{TrimLimits, Trimmer};
 use cursor::Cursor;
 use forward::Hints;
 use table::Table;
-
-/// Who asks. Without authentication every caller is [`Caller::anyone`].
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Caller {
-    /// What the feed says about who made a change.
-    pub actor: String,
-    /// The only tenant the caller may touch; `None` means all of them.
-    pub tenant: Option<Tenant>,
-    /// Whether this is the node itself, which may touch [its own tenants](OWN_TENANT_PREFIX).
-    is_node: bool,
-}
-
-/// Tenants whose names begin so hold records of the nodes themselves; no door reaches them.
-pub const OWN_TENANT_PREFIX: &str = ":";
-
-impl Caller {
-    /// A caller that nobody has authenticated, named after its door.
-    pub fn anyone(door: &str) -> Caller {
-        Caller {
-            actor: door.to_owned(),
-            tenant: None,
-            is_node: false,
-        }
-    }
-
-    /// A caller that may touch one tenant.
-    pub fn of_tenant(actor: impl Into<String>, tenant: Tenant) -> Caller {
-        Caller {
-            actor: actor.into(),
-            tenant: Some(tenant),
-            is_node: false,
-        }
-    }
-
-    /// The node itself, for the records that it keeps as documents.
-    pub(crate) fn node(part: &str) -> Caller {
-        Caller {
-            actor: part.to_owned(),
-            tenant: None,
-            is_node: true,
-        }
-    }
-
-    fn may_touch(&self, tenant: &Tenant) -> Result<(), Error> {
-        match &self.tenant {
-            Some(own) if own != tenant => Err(Error::PermissionDenied),
-            _ if !self.is_node && tenant.as_str().starts_with(OWN_TENANT_PREFIX) => {
-                Err(Error::PermissionDenied)
-            }
-            _ => Ok(()),
-        }
-    }
-}
 
 /// What belongs to a command beside what it changes.
 #[derive(Debug, Clone)]
@@ -275,7 +224,7 @@ impl Shadows {
         draft: Draft,
         deadline: Instant,
     ) -> Result<Outcome, Error> {
-        caller.may_touch(&device.tenant)?;
+        caller.may_change(device, &draft.kind)?;
         let tenant = caller.tenant.as_ref();
         self.carry_out(tenant, device, draft, deadline).await
     }

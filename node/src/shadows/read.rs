@@ -8,6 +8,7 @@ use antumbra_shadow::{DeviceKey, Document, ShadowName};
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout_at};
 
+use crate::access::Verb;
 use crate::error::Error;
 
 use super::context::{ShardContext, decode_document, read_failed};
@@ -59,7 +60,7 @@ impl Shadows {
         options: ReadOptions,
         deadline: Instant,
     ) -> Result<Read, Error> {
-        caller.may_touch(&device.tenant)?;
+        caller.may_touch(Verb::Read, device)?;
         let shard = self.table().shard_of(device)?;
         let question = Question::Document {
             device: device.clone(),

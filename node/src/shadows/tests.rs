@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use antumbra_shadow::json::{self, DuplicateKeys};
 use antumbra_shadow::{
-    Conditions, DeviceId, Document, FeedRecord, Patch, SectionInput, ShadowName, Update,
+    Conditions, DeviceId, Document, FeedRecord, Patch, SectionInput, ShadowName, Tenant, Update,
 };
 
 use super::account::{Account, Mark};

@@ -24,6 +24,7 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, watch};
 use tokio::time::{Instant, interval_at, timeout};
 use tracing::debug;
 
+use crate::access::Verb;
 use crate::error::Error;
 
 use super::cursor::{Cursor, end_of};
@@ -48,7 +49,13 @@ impl Shadows {
     /// Watches shadows until the stream is dropped, the node stops or a shard fails. At once
     /// `Overloaded` when too many watches run.
     pub fn watch(&self, caller: &Caller, request: WatchRequest) -> Result<WatchStream, Error> {
-        caller.may_touch(&request.tenant)?;
+        match &request.selection {
+            WatchSelection::Prefix(prefix) => caller.may_read_all(&request.tenant, prefix)?,
+            WatchSelection::Devices(devices) => devices.iter().try_for_each(|device| {
+                let device = DeviceKey::new(request.tenant.clone(), device.clone());
+                caller.may_touch(Verb::Read, &device)
+            })?,
+        }
         let interest = interest(&request)?;
         let opening = Opening::Documents;
         self.start_watch(caller.tenant.clone(), interest, opening, request.cursor)

@@ -32,15 +32,23 @@ fn wrong_arguments_are_usage_errors() {
     }
 }
 
-/// Until there is authentication, an open node must be asked for by name.
+/// Whoever reaches a peer door without TLS is taken for a node, so that must be asked for by name.
 #[test]
-fn serve_refuses_without_insecure() {
-    let run = run(&["serve", "--config", "/nowhere.toml"]).failure(2);
+fn serve_refuses_an_open_peer_door_without_insecure() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("node.toml");
+    fs::write(
+        &file,
+        "[peer]\nlisten = \"0.0.0.0:7401\"\nadvertise = \"a:1\"\n",
+    )
+    .unwrap();
+    let run = run(&["serve", "--config", file.to_str().unwrap()]).failure(2);
     for part in [
         "error: refusing to serve",
         "why: ",
-        "authentication",
-        "try this: --insecure",
+        "without TLS",
+        "try this: `antumbra cert`",
+        "--insecure",
     ] {
         assert!(run.stderr.contains(part), "no `{part}` in {}", run.stderr);
     }

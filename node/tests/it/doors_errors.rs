@@ -25,11 +25,7 @@ use crate::doors_support::{
 use crate::shadows_support::config;
 
 /// What cannot be provoked yet: nobody is authenticated, and damage and bugs are not on call.
-const NOT_PROVOKED: [Reason; 3] = [
-    Reason::Unauthenticated,
-    Reason::DataDamaged,
-    Reason::Internal,
-];
+const NOT_PROVOKED: [Reason; 2] = [Reason::DataDamaged, Reason::Internal];
 
 #[tokio::test]
 async fn every_reason_is_produced_by_a_real_call() {
@@ -123,6 +119,12 @@ async fn reasons_of_a_healthy_node() -> Vec<String> {
         .await;
     seen.push(reply.reason());
 
+    let unknown = "authorization: Bearer nonsense\r\n";
+    let reply = site
+        .send_with("GET", "/things/pump/shadow", unknown, b"")
+        .await;
+    seen.push(reply.reason());
+
     seen.push(stranger(&site).await);
     site.close().await;
     seen
@@ -135,6 +137,7 @@ async fn stranger(site: &Site) -> String {
     let stop = CancellationToken::new();
     let door = http::Door {
         shadows: site.node.shadows().clone(),
+        gate: site.node.gate(),
         caller: Arc::clone(&caller),
         limits: Limits::default(),
         health: site.node.health().clone(),
@@ -151,7 +154,12 @@ async fn stranger(site: &Site) -> String {
     let reply = raw(address, request).await;
     assert_eq!(
         reply.failure(),
-        (403, "ForbiddenException".to_owned(), "Forbidden".to_owned())
+        (
+            404,
+            "ResourceNotFoundException".to_owned(),
+            "No shadow exists with name: 'pump'".to_owned()
+        ),
+        "in their own tenant it is another device"
     );
 
     let door = grpc_door(site, caller);

@@ -241,6 +241,7 @@ pub fn grpc_door(site: &Site, caller: Arc<Caller>) -> api::Door {
     api::Door {
         shadows: site.node.shadows().clone(),
         cluster: site.node.office(),
+        gate: site.node.gate(),
         caller,
         limits: Limits::default(),
         health: site.node.health().clone(),

@@ -4,6 +4,10 @@
 #![recursion_limit = "256"]
 #![allow(clippy::unwrap_used, missing_docs, unreachable_pub)]
 
+mod access_matrix;
+mod access_revocation;
+mod access_signatures;
+mod access_support;
 mod cli;
 mod cli_node;
 mod cli_program;

@@ -4,6 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::time::Duration;
 
+use antumbra::access::Mode;
 use antumbra::boot::{self, Listeners, Node};
 use antumbra::config::{Config, Shards};
 use antumbra::error::Error;
@@ -31,6 +32,7 @@ pub(crate) fn config(directory: &Path) -> Config {
     config.peer.listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
     config.cluster.shards = Shards::Count(2);
     config.test_switches.no_fsync = true;
+    config.mode = Mode::Open;
     config
 }
 

@@ -48,6 +48,11 @@ impl Pair {
     }
 }
 
+/// Writes a secret for its owner only; never over another.
+pub(crate) fn write_secret(path: &Path, text: &str) -> Result<(), Problem> {
+    write(path, text, KEY_MODE, false)
+}
+
 /// Writes a file beside its place and then moves it there, so that whoever reads the place finds
 /// the old file or the new one.
 fn write(path: &Path, text: &str, mode: u32, force: bool) -> Result<(), Problem> {

@@ -22,6 +22,8 @@ use crate::peer::CertificateName;
 use super::output;
 use super::problem::{Exit, Problem};
 
+pub(crate) use files::write_secret;
+
 use authority::Authority;
 use files::Pair;
 use validity::Days;

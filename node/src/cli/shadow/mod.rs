@@ -7,6 +7,8 @@ mod render;
 mod update;
 mod watch;
 
+pub(crate) use render::{time_text, time_value};
+
 use clap::Subcommand;
 
 use super::problem::Problem;

@@ -3,7 +3,7 @@
 use antumbra_proto::v1::WatchShadowsRequest;
 use antumbra_proto::v1::watch_shadows_response::Event;
 use antumbra_shadow::json::Value;
-use tonic::{Request, Status};
+use tonic::Status;
 
 use crate::cli::Context;
 use crate::cli::connect::ClientArgs;
@@ -39,7 +39,7 @@ pub(crate) struct Args {
 pub(crate) async fn run(args: &Args, context: &Context) -> Result<(), Problem> {
     let mut client = args.client.connect(context).await?;
     // No deadline: a watch runs until it is ended.
-    let request = Request::new(WatchShadowsRequest {
+    let request = client.stream(WatchShadowsRequest {
         tenant: client.tenant(),
         device_ids: args.devices.clone(),
         device_id_prefix: args.prefix.clone().unwrap_or_default(),

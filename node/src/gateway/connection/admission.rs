@@ -8,12 +8,14 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::open::Open;
+use crate::access::Proven;
 use crate::error::Error;
 use crate::gateway::dialect::{
     Connect as DialectConnect, ConnectRefusal, Dialect, Identity, Link, Protocol, Secret,
     Subscriptions, Translator,
 };
 use crate::gateway::door::{Door, Peer, REQUEST_TIMEOUT};
+use crate::gateway::gate;
 use crate::gateway::mqtt::session::{self, Acceptance, Refusal, SessionState};
 use crate::gateway::mqtt::wire::{Connect, Qos, Reason, Version};
 use crate::gateway::records::{Beginning, Expect, Record};
@@ -43,7 +45,7 @@ pub(super) async fn admit(
     let refuse = |refusal| refusal_of(&*dialect, refusal, connect.version);
     let claims = dialect.claims(&view).map_err(refuse)?;
     let now = door.clocks.time();
-    let principal = door.gate.admit(&*dialect, &view, &claims, &peer, now);
+    let principal = gate::admit(&door.gate, &*dialect, &view, &claims, &peer, now);
     let principal = principal.await.map_err(refuse)?;
     let mut identity = principal.identity(Arc::from(&*claims.client_id));
     let assigned = connect.client_id.is_empty().then(assign);
@@ -53,7 +55,8 @@ pub(super) async fn admit(
     let rules = dialect.rules(&view);
     let name = principal.name.to_string();
     let beginning = beginning(&door, &peer, &connect, &identity, name);
-    let plan = Plan::of(&connect, beginning.expiry_s, door.presence);
+    let is_proven = principal.proven != Proven::Open;
+    let plan = Plan::of(&connect, beginning.expiry_s, door.presence, is_proven);
     let settled = settle(&door, &plan, Record::begin(beginning));
     let settled = settled.await.map_err(|error| refuse(refusal_for(&error)))?;
 
@@ -90,8 +93,8 @@ pub(super) async fn admit(
             translator,
             subscriptions,
             rules,
-            plan.is_recorded.then_some(settled.record),
-            settled.epoch,
+            Arc::new(principal),
+            (plan.is_recorded.then_some(settled.record), settled.epoch),
         )),
     })
 }
@@ -107,12 +110,13 @@ struct Plan {
 }
 
 impl Plan {
-    fn of(connect: &Connect, expiry_s: u32, presence: bool) -> Plan {
+    /// Whoever has proven who it is waits for the record, because the client id may be another's.
+    fn of(connect: &Connect, expiry_s: u32, presence: bool, is_proven: bool) -> Plan {
         let (resumes, lasts) = (!connect.clean_start, expiry_s > 0);
         Plan {
             resumes,
             is_recorded: presence || resumes || lasts,
-            is_awaited: resumes || lasts,
+            is_awaited: resumes || lasts || (presence && is_proven),
         }
     }
 }
@@ -150,10 +154,7 @@ async fn settle(door: &Door, plan: &Plan, fresh: Record) -> Result<Settled, Erro
         let before = door.records.read(fresh.key(), deadline).await?;
         let (before, version) =
             before.map_or((None, 0), |(record, version)| (Some(record), version));
-        if before
-            .as_ref()
-            .is_some_and(|b| b.principal != fresh.principal)
-        {
+        if before.as_ref().is_some_and(|before| !before.is_of(&fresh)) {
             return Err(Error::PermissionDenied);
         }
         let now_ms = door.clocks.time().milliseconds();

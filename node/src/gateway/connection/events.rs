@@ -62,8 +62,28 @@ impl<S: Stream> Connection<S> {
                 holds,
                 cause,
             } => self.recorded(epoch, holds, cause),
+            Note::Renew => self.renew(),
             Note::Close(cause) => self.input(Input::Close(cause)),
             Note::Overflowed => self.input(Input::Close(ServerCause::QuotaExceeded)),
+        }
+    }
+
+    /// Looks again whether the client may be here, and closes the connection when it may not, or when
+    /// it may do other things than before.
+    pub(super) fn renew(&mut self) {
+        let Some(open) = &mut self.open else {
+            return;
+        };
+        match self.door.gate.renew(&open.principal) {
+            Ok(renewed) => open.principal = Arc::new(renewed),
+            Err(denied) => {
+                tracing::info!(
+                    client = &*open.identity().client_id,
+                    cause = denied.word(),
+                    "a client may no longer be here"
+                );
+                self.input(Input::Close(ServerCause::NotAuthorized));
+            }
         }
     }
 

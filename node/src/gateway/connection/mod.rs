@@ -335,12 +335,17 @@ impl<S: Stream> Connection<S> {
         self.door.registry.enter(client, session, &self.slot);
         self.listen(&[]);
         self.look_at(&grants);
+        // The records may have changed while it was decided.
+        self.renew();
     }
 
     fn tick(&mut self) {
         let now_ms = self.door.clocks.now_ms();
         if !self.outgoing.is_empty() && now_ms.saturating_sub(self.written_ms) >= STALL_MS {
             return self.input(Input::ConnectionLost);
+        }
+        if self.proof_ends_ms().is_some_and(|end_ms| end_ms <= now_ms) {
+            self.renew();
         }
         self.look_at_due(now_ms);
         self.input(Input::Tick);
@@ -355,9 +360,17 @@ impl<S: Stream> Connection<S> {
         };
         let stall = (!self.outgoing.is_empty()).then_some(self.written_ms + STALL_MS);
         let due = self.open.as_ref().and_then(|open| open.next_due_ms());
-        let deadlines = [self.session.next_deadline_ms(), intake, stall, due];
+        let proof = self.proof_ends_ms();
+        let deadlines = [self.session.next_deadline_ms(), intake, stall, due, proof];
         let first = deadlines.into_iter().flatten().min();
         first.unwrap_or(now_ms + IDLE_MS)
+    }
+
+    /// When what proved the client ends.
+    fn proof_ends_ms(&self) -> Option<u64> {
+        let end = self.open.as_ref()?.principal.expires?;
+        let left_ms = end.0.saturating_sub(self.door.clocks.time().0);
+        Some(self.door.clocks.now_ms() + left_ms)
     }
 
     /// The connection was open, and is over.
@@ -441,10 +454,8 @@ fn caller_of(open: Option<&Open>) -> Caller {
     match open {
         Some(open) => {
             let identity = open.identity();
-            Caller::of_tenant(
-                format!("mqtt:{}", identity.client_id),
-                identity.tenant.clone(),
-            )
+            let actor = format!("mqtt:{}", identity.client_id);
+            Caller::of(actor, Arc::clone(&open.principal))
         }
         None => Caller::anyone("mqtt"),
     }

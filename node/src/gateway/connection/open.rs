@@ -1,9 +1,12 @@
 //! What a connection has once its CONNECT is accepted.
 
+use std::sync::Arc;
+
 use antumbra_shadow::{DeviceId, DeviceKey, Patch, ShadowName, Tenant};
 use uuid::Uuid;
 use xxhash_rust::xxh3::xxh3_64;
 
+use crate::access::Principal;
 use crate::gateway::dialect::{
     Devices, Grant, Identity, Push, Reply, SessionRules, Subscriptions, Translator, Verb,
 };
@@ -26,6 +29,8 @@ pub(super) struct Open {
     pub(super) translator: Translator,
     pub(super) subscriptions: Subscriptions,
     pub(super) rules: SessionRules,
+    /// Who it has proven to be.
+    pub(super) principal: Arc<Principal>,
     /// The record of the session, when it has one.
     pub(super) record: Option<Box<Record>>,
     /// Version of the record that this connection wrote last.
@@ -84,8 +89,8 @@ impl Open {
         translator: Translator,
         subscriptions: Subscriptions,
         rules: SessionRules,
-        record: Option<Record>,
-        epoch: Option<u64>,
+        principal: Arc<Principal>,
+        (record, epoch): (Option<Record>, Option<u64>),
     ) -> Open {
         Open {
             client,
@@ -93,6 +98,7 @@ impl Open {
             translator,
             subscriptions,
             rules,
+            principal,
             record: record.map(Box::new),
             epoch,
             foreign_epoch: 0,

@@ -1,19 +1,19 @@
 //! `GetConnection` and `DeleteConnection`: whether a client is connected, and its end.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
-use antumbra_shadow::Tenant;
 use axum::body::Body;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Extension, Path, Query, State};
 use axum::http::Response;
-use tokio::time::Instant;
 
 use super::{Deadline, Parameters};
 use crate::dialect::Object;
 use crate::error::Error;
 use crate::gateway::{Client, Clients};
 use crate::http::{Door, reply};
+use crate::shadows::Caller;
 
 /// One client.
 pub(in crate::http) const CONNECTION_PATH: &str = "/connections/{client}";
@@ -25,11 +25,16 @@ pub(super) async fn get(
     State(door): State<Door>,
     client: ClientPath,
     Extension(deadline): Extension<Deadline>,
+    Extension(caller): Extension<Arc<Caller>>,
 ) -> Response<Body> {
-    let named = name(client);
+    let named = allowed(&caller).and_then(|()| name(client));
+    let (door, tenant) = door.of(caller);
     let label = named.clone().unwrap_or_default();
     let found = match named {
-        Ok(client) => read(&door, &client, deadline.0).await,
+        Ok(client) => {
+            let clients = Clients::new(&door.shadows);
+            clients.get(&tenant, &client, deadline.0).await
+        }
         Err(error) => Err(error),
     };
     answer(found.map(|client| body(&client)), &label)
@@ -41,13 +46,14 @@ pub(super) async fn delete(
     client: ClientPath,
     Query(parameters): Parameters,
     Extension(deadline): Extension<Deadline>,
+    Extension(caller): Extension<Arc<Caller>>,
 ) -> Response<Body> {
-    let named = name(client);
+    let named = allowed(&caller).and_then(|()| name(client));
+    let (door, tenant) = door.of(caller);
     let label = named.clone().unwrap_or_default();
     let closed = match (named, flag(&parameters, "cleanSession")) {
         (Ok(client), Ok(is_clean)) => {
             let clients = Clients::new(&door.shadows);
-            let tenant = Tenant::default();
             let now = door.now();
             clients
                 .disconnect(&tenant, &client, is_clean, now, deadline.0)
@@ -58,9 +64,12 @@ pub(super) async fn delete(
     answer(closed.map(|()| String::new()), &label)
 }
 
-async fn read(door: &Door, client: &str, deadline: Instant) -> Result<Client, Error> {
-    let clients = Clients::new(&door.shadows);
-    clients.get(&Tenant::default(), client, deadline).await
+/// Whoever may hear of clients that come and go may ask about them, and may send them away.
+fn allowed(caller: &Caller) -> Result<(), Error> {
+    match caller.principal() {
+        Some(principal) if !principal.role.presence => Err(Error::PermissionDenied),
+        _ => Ok(()),
+    }
 }
 
 fn name(client: ClientPath) -> Result<String, Error> {

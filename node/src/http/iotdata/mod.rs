@@ -1,9 +1,10 @@
 //! The AWS `iot-data` operations on shadows: `GetThingShadow`, `UpdateThingShadow`,
 //! `DeleteThingShadow` and `ListNamedShadowsForThing`, as the AWS SDKs call them.
 //!
-//! Every caller belongs to the default tenant. Signatures (`Authorization`) are accepted and not
-//! looked at. Requests are checked in the order names, body, shadow.
+//! A caller is in the tenant that its token or signature says. Requests are checked in the order
+//! caller, names, body, shadow.
 
+mod access;
 mod change;
 mod connection;
 mod list;
@@ -11,13 +12,15 @@ mod read;
 
 use std::borrow::Cow;
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use antumbra_shadow::{DeviceId, DeviceKey, RequestId, ShadowName, Tenant};
 use axum::Router;
 use axum::body::Body;
 use axum::extract::rejection::PathRejection;
-use axum::extract::{Extension, Path, Query, State};
+use axum::extract::{Extension, Path, Query, Request, State};
 use axum::http::{HeaderMap, Response};
+use axum::middleware;
 use axum::routing::get;
 use tokio::time::Instant;
 
@@ -27,6 +30,7 @@ pub(super) use connection::CONNECTION_PATH;
 
 use crate::dialect::aws;
 use crate::error::Error;
+use crate::shadows::Caller;
 
 /// Header in which AWS SDKs name one call: the same for its retries, another for the next call.
 const INVOCATION_ID: &str = "amz-sdk-invocation-id";
@@ -37,7 +41,7 @@ pub(super) const SHADOW_PATH: &str = "/things/{thing}/shadow";
 pub(super) const LIST_PATH: &str = "/api/things/shadow/ListNamedShadowsForThing/{thing}";
 
 /// The routes of this door.
-pub(super) fn routes() -> Router<Door> {
+pub(super) fn routes(door: &Door) -> Router<Door> {
     Router::new()
         .route(
             SHADOW_PATH,
@@ -48,6 +52,7 @@ pub(super) fn routes() -> Router<Door> {
             CONNECTION_PATH,
             get(connection::get).delete(connection::delete),
         )
+        .route_layer(middleware::from_fn_with_state(door.clone(), access::around))
 }
 
 /// When the answer must be there.
@@ -71,9 +76,10 @@ async fn read_shadow(
     thing: ThingPath,
     Query(parameters): Parameters,
     Extension(deadline): Extension<Deadline>,
+    Extension(caller): Extension<Arc<Caller>>,
     headers: HeaderMap,
 ) -> Response<Body> {
-    match Call::new(door, thing, &parameters, deadline, &headers) {
+    match Call::new(door.of(caller), thing, &parameters, deadline, &headers) {
         Ok(call) => call.reply(read::get(&call).await),
         Err(error) => reply::error(&error, ""),
     }
@@ -84,12 +90,19 @@ async fn update_shadow(
     thing: ThingPath,
     Query(parameters): Parameters,
     Extension(deadline): Extension<Deadline>,
-    headers: HeaderMap,
-    body: Body,
+    Extension(caller): Extension<Arc<Caller>>,
+    request: Request,
 ) -> Response<Body> {
-    match Call::new(door, thing, &parameters, deadline, &headers) {
-        Ok(call) => call.reply(change::update(&call, &headers, body).await),
-        Err(error) => reply::error(&error, ""),
+    let (parts, body) = request.into_parts();
+    let headers = &parts.headers;
+    let bytes_max = door.body_bytes_max;
+    match Call::new(door.of(caller), thing, &parameters, deadline, headers) {
+        Ok(call) => call.reply(change::update(&call, headers, body).await),
+        Err(error) => {
+            // A client that is still sending would lose the answer with the connection.
+            let _ = crate::http::body::read(headers, body, bytes_max, deadline.0).await;
+            reply::error(&error, "")
+        }
     }
 }
 
@@ -98,9 +111,10 @@ async fn delete_shadow(
     thing: ThingPath,
     Query(parameters): Parameters,
     Extension(deadline): Extension<Deadline>,
+    Extension(caller): Extension<Arc<Caller>>,
     headers: HeaderMap,
 ) -> Response<Body> {
-    match Call::new(door, thing, &parameters, deadline, &headers) {
+    match Call::new(door.of(caller), thing, &parameters, deadline, &headers) {
         Ok(call) => call.reply(change::delete(&call).await),
         Err(error) => reply::error(&error, ""),
     }
@@ -111,10 +125,11 @@ async fn list_named_shadows(
     thing: ThingPath,
     Query(parameters): Parameters,
     Extension(deadline): Extension<Deadline>,
+    Extension(caller): Extension<Arc<Caller>>,
     headers: HeaderMap,
 ) -> Response<Body> {
     // `name` means nothing to this operation.
-    match Call::new(door, thing, &HashMap::new(), deadline, &headers) {
+    match Call::new(door.of(caller), thing, &HashMap::new(), deadline, &headers) {
         Ok(call) => call.reply(list::list(&call, &parameters).await),
         Err(error) => reply::error(&error, ""),
     }
@@ -122,7 +137,7 @@ async fn list_named_shadows(
 
 impl Call {
     fn new(
-        door: Door,
+        (door, tenant): (Door, Tenant),
         thing: ThingPath,
         parameters: &HashMap<String, String>,
         deadline: Deadline,
@@ -133,10 +148,7 @@ impl Call {
         let device = DeviceId::parse(&thing).map_err(|_| invalid_thing())?;
         Ok(Call {
             door,
-            device: DeviceKey {
-                tenant: Tenant::default(),
-                device,
-            },
+            device: DeviceKey { tenant, device },
             shadow: shadow_name(parameters)?,
             request_id: invocation_id(headers),
             deadline: deadline.0,

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use antumbra_shadow::Tenant;
+
 use super::support::*;
 use crate::shadows::*;
 

@@ -13,7 +13,8 @@ use antumbra_raft::{
 };
 use antumbra_shadow::json::{self, DuplicateKeys};
 use antumbra_shadow::{
-    AcceptedItem, Conditions, DeviceId, Patch, SectionInput, ShadowName, Twins, TwinsConfig, Update,
+    AcceptedItem, Conditions, DeviceId, Patch, SectionInput, ShadowName, Tenant, Twins,
+    TwinsConfig, Update,
 };
 use bytes::Bytes;
 use tokio::time::{Instant, sleep, timeout};
