@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use antumbra_raft::ShardId;
 use antumbra_shadow::Position;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
+use crate::error::Error;
 use crate::shadows::context::ShardContext;
 use crate::shadows::cursor::{Cursor, end_of};
 use crate::shadows::events::{ResetReason, WatchEvent};
@@ -22,6 +23,9 @@ use super::{End, Watch};
 /// How long a new watch waits for the replica here to be up to date when another node could serve it.
 const LOCAL_PATIENCE: Duration = Duration::from_secs(2);
 
+/// Pause before a shard that nobody has is looked for again.
+const REPLICA_PAUSE: Duration = Duration::from_millis(10);
+
 /// A shard whose documents were sent, and where its changes go on.
 type Opened = (Origin, Position);
 
@@ -31,6 +35,7 @@ impl Watch {
         self.follows.clear();
         self.cursor = Cursor::default();
         for shard in self.concerned.clone() {
+            self.wait_for_replica(shard).await?;
             let opened = match self.opening {
                 super::Opening::Documents => match self.feed_to_open(shard).await? {
                     Some(feed) => self.open_here(feed).await?,
@@ -70,6 +75,24 @@ impl Watch {
             Ok(_) => Ok(Some(feed)),
             Err(_) if is_elsewhere => Ok(None),
             Err(error) => Err(End::Failed(error)),
+        }
+    }
+
+    /// Waits until some node has a replica that can be followed: that of a node alone is not known yet
+    /// when it has just begun.
+    async fn wait_for_replica(&self, shard: ShardId) -> Result<(), End> {
+        let deadline = Instant::now() + self.shadows.inner.config.patience;
+        loop {
+            let table = self.shadows.table();
+            let is_here = table.local(shard).is_some();
+            if is_here || table.is_elsewhere(shard, &self.shadows.inner.node) {
+                return Ok(());
+            }
+            if Instant::now() >= deadline {
+                let why = "no replica of a shard can be reached";
+                return Err(End::Failed(Error::Unavailable(why)));
+            }
+            sleep(REPLICA_PAUSE).await;
         }
     }
 
