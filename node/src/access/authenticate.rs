@@ -19,7 +19,7 @@ use super::{Denied, Principal, Proven};
 ///
 /// What is shown is judged, in the open mode too: only a caller that shows nothing comes in by
 /// [`Authenticator::anonymous`]. Revoked, expired and unknown are always refused. Passwords and
-/// tokens of ours take some 20 ms unless [`Verified`] remembers them; everything else well below
+/// tokens of ours take a hash unless [`Verified`] remembers them; everything else well below
 /// one.
 #[derive(Debug, Clone, Copy)]
 pub struct Authenticator<'a> {

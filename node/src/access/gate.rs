@@ -11,13 +11,14 @@ use std::time::Duration;
 use antumbra_raft::Clock;
 use antumbra_shadow::{Limits, Tenant, Time};
 use arc_swap::ArcSwap;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio::time::{sleep, timeout};
 use tracing::info;
 
 use super::certificate::Authorities;
+use super::record::Secret;
 use super::sigv4::SignedRequest;
-use super::token::Verified;
+use super::token::{Token, Verified};
 use super::{AccessSettings, Authenticator, Denied, Directory, Mode, Principal};
 use crate::error::Error;
 
@@ -35,6 +36,8 @@ pub struct Gate {
     /// The revision of the directory; 0 until the records were read.
     revision: watch::Sender<u64>,
     verified: Verified,
+    /// Hashes under way: each takes 19 MiB and a core.
+    hashing: Semaphore,
 }
 
 impl Gate {
@@ -59,6 +62,7 @@ impl Gate {
             directory: ArcSwap::from_pointee(directory),
             revision: watch::Sender::new(0),
             verified: Verified::new(VERIFIED_MAX, key),
+            hashing: Semaphore::new(std::thread::available_parallelism().map_or(1, usize::from)),
         })
     }
 
@@ -113,11 +117,13 @@ impl Gate {
         })
     }
 
-    /// The same for proofs that take some milliseconds of a thread that may block.
+    /// The same for proofs that take some milliseconds of a thread that may block; as many at a time
+    /// as there are cores, so that a storm of wrong passwords waits and takes no memory.
     pub(crate) async fn ask_slowly(
         self: &Arc<Self>,
         question: impl FnOnce(&Authenticator<'_>) -> Result<Principal, Denied> + Send + 'static,
     ) -> Result<Principal, Denied> {
+        let _turn = self.hashing.acquire().await;
         let gate = Arc::clone(self);
         let asked = tokio::task::spawn_blocking(move || gate.ask(question)).await;
         asked.unwrap_or(Err(Denied::Wrong))
@@ -129,9 +135,34 @@ impl Gate {
     ///
     /// `Unauthenticated` when it is not good; `Unavailable` when nobody can know yet.
     pub(crate) async fn bearer(self: &Arc<Self>, token: &[u8]) -> Result<Principal, Error> {
+        if self.is_quick(token) {
+            return self
+                .ask(|gate| gate.bearer(token))
+                .map_err(|denied| self.refuse(denied));
+        }
         let token = token.to_vec();
         let asked = self.ask_slowly(move |gate| gate.bearer(&token)).await;
         asked.map_err(|denied| self.refuse(denied))
+    }
+
+    /// Whether a token can be judged without hashing: it is signed, or was verified lately.
+    fn is_quick(&self, token: &[u8]) -> bool {
+        if !Token::looks_like(token) {
+            return true;
+        }
+        let Ok(token) = Token::parse(token) else {
+            return true;
+        };
+        let directory = self.directory.load();
+        match directory
+            .credential(&token.record)
+            .map(|record| &record.secret)
+        {
+            Some(Secret::Password(hash)) => {
+                self.verified.remembers(&token.record, hash, token.secret())
+            }
+            _ => true,
+        }
     }
 
     /// A caller whose request is signed.

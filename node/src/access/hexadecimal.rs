@@ -3,7 +3,7 @@
 const DIGITS: &[u8; 16] = b"0123456789abcdef";
 
 /// The digits of some bytes.
-pub(super) fn encode(bytes: &[u8]) -> String {
+pub(crate) fn encode(bytes: &[u8]) -> String {
     let digits = bytes
         .iter()
         .flat_map(|byte| [byte >> 4, byte & 0x0f])
@@ -13,14 +13,18 @@ pub(super) fn encode(bytes: &[u8]) -> String {
 
 /// The 32 bytes of exactly 64 lower-case digits.
 pub(super) fn decode(text: &[u8]) -> Option<[u8; 32]> {
-    if text.len() != 64 {
+    decode_all(text)?.try_into().ok()
+}
+
+/// The bytes of any even number of lower-case digits.
+pub(crate) fn decode_all(text: &[u8]) -> Option<Vec<u8>> {
+    if !text.len().is_multiple_of(2) {
         return None;
     }
-    let mut bytes = [0; 32];
-    for (byte, pair) in bytes.iter_mut().zip(text.chunks_exact(2)) {
-        *byte = digit(pair[0])? << 4 | digit(pair[1])?;
-    }
-    Some(bytes)
+    let pairs = text.chunks_exact(2);
+    pairs
+        .map(|pair| Some((digit(pair[0])? << 4) | digit(pair[1])?))
+        .collect()
 }
 
 fn digit(byte: u8) -> Option<u8> {

@@ -30,7 +30,7 @@ pub mod certificate;
 pub mod directory;
 pub(crate) mod follower;
 pub mod gate;
-mod hexadecimal;
+pub(crate) mod hexadecimal;
 pub mod jwt;
 pub(crate) mod ledger;
 pub mod record;

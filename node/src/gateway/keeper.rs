@@ -1,8 +1,8 @@
 //! Cleans session records: of gateways that died without a word, and of sessions that are over.
 //!
-//! Gateways ask each other for a sign of life. One that has given none for [`DEAD_AFTER`], or that
-//! answers as another process than the one that wrote a record, cannot have the connection any more,
-//! so the record is written as disconnected: conditionally, so that a client that has come back is
+//! Gateways ask each other for a sign of life. One that has given none for [`DEAD_AFTER`] is taken to
+//! be dead, and a process that begins knows that the one before it is. What they had connected cannot
+//! be any more, so its record is written as disconnected: conditionally, so that a client that has come back is
 //! left alone. The living gateway with the lowest name does it; two that think so do no harm.
 
 use std::collections::BTreeMap;
@@ -43,7 +43,7 @@ const CONCURRENT_MAX: usize = 32;
 /// How long one page, and one record, may take.
 const STEP_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The first byte of a request for a sign of life; the answer is the name of the process.
+/// The first byte of a request for a sign of life. Any answer is one.
 pub(super) const LIFE_V1: u8 = 0x61;
 
 /// Looks after the records of a cluster.
@@ -55,11 +55,25 @@ pub(crate) struct Keeper {
 
 /// Another gateway.
 struct Other {
-    /// Its process, once it has answered.
-    boot: Option<Uuid>,
     answered: Instant,
     /// Its death has been dealt with.
     is_buried: bool,
+}
+
+impl Other {
+    /// One that gives a sign of life now.
+    fn new(now: Instant) -> Other {
+        Other {
+            answered: now,
+            is_buried: false,
+        }
+    }
+
+    /// Whether it is found dead now, which is told once for each death.
+    fn dies(&mut self, now: Instant) -> bool {
+        let is_dead = now.saturating_duration_since(self.answered) >= DEAD_AFTER;
+        is_dead && !std::mem::replace(&mut self.is_buried, true)
+    }
 }
 
 /// Which records to end.
@@ -132,23 +146,15 @@ impl Keeper {
             async move {
                 let body = Bytes::from_static(&[LIFE_V1]);
                 let answer = shadows.ask_node(&node, body, ASK_TIMEOUT).await;
-                let boot = answer
-                    .ok()
-                    .and_then(|answer| Uuid::from_slice(&answer).ok());
-                (node.name, boot)
+                (node.name, answer.is_ok())
             }
         });
         let answers = join_all(asked.collect::<Vec<_>>()).await;
-        for (name, boot) in answers {
-            let other = self.others.entry(name).or_insert_with(|| Other {
-                boot: None,
-                answered: Instant::now(),
-                is_buried: false,
-            });
-            if let Some(boot) = boot {
-                other.answered = Instant::now();
-                other.is_buried &= other.boot == Some(boot);
-                other.boot = Some(boot);
+        for (name, has_answered) in answers {
+            let now = Instant::now();
+            let other = self.others.entry(name).or_insert_with(|| Other::new(now));
+            if has_answered {
+                *other = Other::new(now);
             }
         }
     }
@@ -160,8 +166,7 @@ impl Keeper {
         }
         let mut gone = Vec::new();
         for (name, other) in &mut self.others {
-            if other.answered.elapsed() >= DEAD_AFTER && !other.is_buried {
-                other.is_buried = true;
+            if other.dies(Instant::now()) {
                 info!(
                     node = name,
                     "a gateway gives no sign of life: its clients are gone"
@@ -236,5 +241,24 @@ impl Keeper {
             Err(Error::VersionConflict { .. } | Error::NotFound) => Ok(()),
             written => written,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A gateway that was cut off and came back may die later: its clients must not stay connected.
+    #[tokio::test]
+    async fn gateway_can_die_again_and_each_death_is_told_once() {
+        let begin = Instant::now();
+        let mut other = Other::new(begin);
+        assert!(!other.dies(begin + DEAD_AFTER / 2));
+        assert!(other.dies(begin + DEAD_AFTER));
+        assert!(!other.dies(begin + DEAD_AFTER * 2));
+        let back = begin + DEAD_AFTER * 3;
+        other = Other::new(back);
+        assert!(!other.dies(back));
+        assert!(other.dies(back + DEAD_AFTER));
     }
 }

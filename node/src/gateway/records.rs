@@ -15,6 +15,7 @@ use tokio::time::Instant;
 use uuid::Uuid;
 use xxhash_rust::xxh3::xxh3_128;
 
+use crate::access::hexadecimal;
 use crate::error::Error;
 use crate::shadows::{Caller, ReadOptions, Shadows};
 
@@ -357,22 +358,11 @@ fn limits() -> Limits {
 }
 
 fn to_hex(bytes: &[u8]) -> Option<String> {
-    if bytes.is_empty() {
-        return None;
-    }
-    let mut text = String::with_capacity(bytes.len() * 2);
-    for byte in bytes {
-        for nibble in [byte >> 4, byte & 0xf] {
-            text.push(char::from_digit(u32::from(nibble), 16).unwrap_or('0'));
-        }
-    }
-    Some(text)
+    (!bytes.is_empty()).then(|| hexadecimal::encode(bytes))
 }
 
 fn from_hex(text: Option<&str>) -> Vec<u8> {
-    let digits = text.unwrap_or_default().as_bytes();
-    let byte = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok();
-    let bytes: Option<Vec<u8>> = digits.chunks(2).map(byte).collect();
+    let bytes = text.and_then(|text| hexadecimal::decode_all(text.as_bytes()));
     bytes.unwrap_or_default()
 }
 

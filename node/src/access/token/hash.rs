@@ -14,7 +14,7 @@ use super::SECRET_BYTES_MAX;
 /// passwords too. More would let reconnecting devices push a node out of memory, for they all come
 /// at once.
 const MEMORY_KIB: u32 = 19 * 1024;
-/// Passes over the memory: two, about 20 ms of one core in all.
+/// Passes over the memory: two, as OWASP recommends for 19 MiB.
 const PASSES: u32 = 2;
 /// One: parallel lanes would help whoever guesses as much as they help us.
 const LANES: u32 = 1;
@@ -57,7 +57,7 @@ pub enum HashError {
 }
 
 impl PasswordHash {
-    /// Hashes a secret under a salt, which must be drawn anew for every hash. Takes some 20 ms:
+    /// Hashes a secret under a salt, which must be drawn anew for every hash. Takes milliseconds of a core:
     /// never on a thread that others wait for.
     ///
     /// # Errors

@@ -31,7 +31,7 @@ impl Verified {
         }
     }
 
-    /// Whether the secret fits the hash: remembered, or found out, which takes some 20 ms. What
+    /// Whether the secret fits the hash: remembered, or found out, which takes a hash. What
     /// does not fit is not remembered.
     pub fn verify(&self, record: &CredentialId, hash: &PasswordHash, secret: &[u8]) -> bool {
         if self.remembers(record, hash, secret) {

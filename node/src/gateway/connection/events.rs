@@ -371,20 +371,29 @@ impl<S: Stream> Connection<S> {
             return;
         };
         for emit in open.translator.emit(Channels::ALL, &event) {
-            if let Emit::Publish(publish) = emit
-                && let Route::Shadow(channel) = publish.route
-            {
-                let said = Arc::new(Said {
-                    device: device.clone(),
-                    shadow: shadow.clone(),
-                    channel,
-                    dialect: self.dialect,
-                    publish,
-                });
-                let note = Note::Said(Arc::clone(&said));
-                self.door.registry.tell_others(device, &self.slot, &note);
-                self.said(&said);
-            }
+            let publish = match emit {
+                Emit::Publish(publish) => publish,
+                Emit::Close(_) => {
+                    self.input(Input::Close(ServerCause::NotAuthorized));
+                    continue;
+                }
+            };
+            let Route::Shadow(channel) = publish.route else {
+                // For who asked alone.
+                let qos = publish.qos;
+                self.deliver(publish, qos, None);
+                continue;
+            };
+            let said = Arc::new(Said {
+                device: device.clone(),
+                shadow: shadow.clone(),
+                channel,
+                dialect: self.dialect,
+                publish,
+            });
+            let note = Note::Said(Arc::clone(&said));
+            self.door.registry.tell_others(device, &self.slot, &note);
+            self.said(&said);
         }
     }
 
