@@ -2,15 +2,16 @@
 //! [`crate::shutdown`], in reverse.
 
 mod access;
+mod error;
+mod listeners;
 pub(crate) mod settings;
 
-use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use antumbra_raft::{Env, Host};
-use tokio::net::{TcpListener, TcpSocket};
+use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tracing::{error, info, warn};
 use uuid::Uuid;
@@ -30,150 +31,11 @@ use crate::shadows::{Caller, Shadows, ShadowsConfig, Wiring};
 use crate::shutdown::{Manager, Running};
 use crate::{api, gateway, http, metrics};
 
+use listeners::local_address;
+
 pub use access::AccessError;
-
-/// Why a node did not start, or had to stop.
-#[derive(Debug, Clone, thiserror::Error)]
-#[non_exhaustive]
-pub enum Error {
-    /// An address cannot be listened on.
-    #[error(
-        "cannot listen on {address} ({door}): {source}. \
-         Stop what uses the port, or choose another address"
-    )]
-    Listen {
-        /// Which door.
-        door: &'static str,
-        /// Its address.
-        address: SocketAddr,
-        /// Why not.
-        source: Arc<std::io::Error>,
-    },
-    /// The data directory is refused.
-    #[error(transparent)]
-    Identity(Arc<identity::Error>),
-    /// The engine does not open its stores or has met damage.
-    #[error(transparent)]
-    Engine(Arc<antumbra_raft::Error>),
-    /// A certificate or key cannot be used.
-    #[error("certificates of the peer link: {0}. `antumbra cert` makes new ones")]
-    Tls(Arc<peer::TlsError>),
-    /// A certificate or key of the MQTT door cannot be used.
-    #[error("certificates of the MQTT door: {0}")]
-    MqttTls(Arc<gateway::TlsError>),
-    /// The access rules cannot be put into force.
-    #[error("who may come in: {0}")]
-    Access(Arc<AccessError>),
-    /// Another data directory took this node's name over.
-    #[error(
-        "another data directory has joined the cluster under this node's name. This one is not needed \
-         any more: set it aside and start with an empty one, or give the node another name"
-    )]
-    Replaced,
-    /// A bug of ours.
-    #[error("a task of the node panicked. Please report it with the log")]
-    Panicked,
-}
-
-impl Error {
-    /// Stable name of the kind of error, as `docs/errors.md` lists it.
-    pub fn code(&self) -> &'static str {
-        match self {
-            Error::Listen { .. } => "LISTEN",
-            Error::Identity(error) => error.code(),
-            Error::Engine(error) => error.code(),
-            Error::Tls(_) => "TLS",
-            Error::MqttTls(_) => "MQTT_TLS",
-            Error::Access(_) => "ACCESS",
-            Error::Replaced => "NODE_REPLACED",
-            Error::Panicked => "PANICKED",
-        }
-    }
-
-    /// Whether stored data are damaged or missing.
-    pub fn is_damage(&self) -> bool {
-        match self {
-            Error::Identity(error) => matches!(
-                **error,
-                identity::Error::Damaged { .. } | identity::Error::Missing { .. }
-            ),
-            Error::Engine(error) => error.is_damage(),
-            Error::Listen { .. }
-            | Error::Tls(_)
-            | Error::MqttTls(_)
-            | Error::Access(_)
-            | Error::Replaced
-            | Error::Panicked => false,
-        }
-    }
-}
-
-impl From<identity::Error> for Error {
-    fn from(error: identity::Error) -> Error {
-        Error::Identity(Arc::new(error))
-    }
-}
-
-impl From<antumbra_raft::Error> for Error {
-    fn from(error: antumbra_raft::Error) -> Error {
-        Error::Engine(Arc::new(error))
-    }
-}
-
-/// The sockets of the doors, bound before any data is opened: a port that is taken must not cost a
-/// replay, and clients that come early wait in the backlog.
-#[derive(Debug)]
-pub struct Listeners {
-    /// The gRPC door.
-    pub grpc: TcpListener,
-    /// The HTTP door.
-    pub http: TcpListener,
-    /// The MQTT door.
-    pub mqtt: TcpListener,
-    /// The MQTT door with TLS, where there is one.
-    pub mqtts: Option<TcpListener>,
-    /// The link to other nodes.
-    pub peer: TcpListener,
-}
-
-impl Listeners {
-    /// Binds the addresses of the configuration.
-    pub async fn bind(config: &Config) -> Result<Listeners, Error> {
-        Ok(Listeners {
-            grpc: bind("gRPC", config.api.listen).await?,
-            http: bind("HTTP", config.http.listen).await?,
-            mqtt: bind_deep("MQTT", config.mqtt.listen)?,
-            mqtts: match config.mqtt.tls_listen.parse() {
-                Ok(address) => Some(bind_deep("MQTT with TLS", address)?),
-                // Empty; anything else was refused with the configuration.
-                Err(_) => None,
-            },
-            peer: bind("peer", config.peer.listen).await?,
-        })
-    }
-
-    fn addresses(&self) -> Result<Addresses, Error> {
-        Ok(Addresses {
-            grpc: local_address("gRPC", &self.grpc)?,
-            http: local_address("HTTP", &self.http)?,
-            mqtt: local_address("MQTT", &self.mqtt)?,
-            peer: local_address("peer", &self.peer)?,
-        })
-    }
-}
-
-/// Where the doors are, with the ports that were really bound.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Addresses {
-    /// The gRPC door.
-    pub grpc: SocketAddr,
-    /// The HTTP door.
-    pub http: SocketAddr,
-    /// The MQTT door.
-    pub mqtt: SocketAddr,
-    /// The link to other nodes.
-    pub peer: SocketAddr,
-}
+pub use error::Error;
+pub use listeners::{Addresses, Listeners};
 
 /// A node that serves.
 pub struct Node {
@@ -415,46 +277,8 @@ impl Node {
     }
 }
 
-async fn bind(door: &'static str, address: SocketAddr) -> Result<TcpListener, Error> {
-    let bound = TcpListener::bind(address).await;
-    bound.map_err(|source| Error::Listen {
-        door,
-        address,
-        source: Arc::new(source),
-    })
-}
-
-/// Binds a door at which many may knock at once: they wait in a longer backlog.
-fn bind_deep(door: &'static str, address: SocketAddr) -> Result<TcpListener, Error> {
-    let bind = || {
-        let socket = match address {
-            SocketAddr::V4(_) => TcpSocket::new_v4()?,
-            SocketAddr::V6(_) => TcpSocket::new_v6()?,
-        };
-        socket.set_reuseaddr(true)?;
-        socket.bind(address)?;
-        socket.listen(BACKLOG)
-    };
-    bind().map_err(|source| Error::Listen {
-        door,
-        address,
-        source: Arc::new(source),
-    })
-}
-
 /// How long a closed node waits for its records before it serves.
 const RECORDS_PATIENCE: Duration = Duration::from_secs(5);
-
-/// Connections that wait to be accepted; the kernel may allow fewer.
-const BACKLOG: u32 = 8_192;
-
-fn local_address(door: &'static str, listener: &TcpListener) -> Result<SocketAddr, Error> {
-    listener.local_addr().map_err(|source| Error::Listen {
-        door,
-        address: SocketAddr::from(([0, 0, 0, 0], 0)),
-        source: Arc::new(source),
-    })
-}
 
 /// Locks the data directory and reads its header, or makes one for a new directory.
 async fn claim_directory(config: &Config) -> Result<(DataDirectory, Identity), Error> {

@@ -112,6 +112,8 @@ async fn stage(
     tokio::task::spawn_blocking(staging).await.unwrap()
 }
 
+/// What a crash would leave of an open store. RocksDB deletes what it no longer needs after a flush has
+/// returned, by the side: such a file may be listed here and be gone when it is copied.
 fn copy(from: &Path, to: &Path) {
     std::fs::create_dir_all(to).unwrap();
     for entry in std::fs::read_dir(from).unwrap() {
@@ -119,8 +121,11 @@ fn copy(from: &Path, to: &Path) {
         let target = to.join(entry.file_name());
         if entry.file_type().unwrap().is_dir() {
             copy(&entry.path(), &target);
-        } else {
-            std::fs::copy(entry.path(), target).unwrap();
+            continue;
+        }
+        match std::fs::copy(entry.path(), target) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            copied => drop(copied.unwrap()),
         }
     }
 }

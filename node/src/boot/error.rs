@@ -1,0 +1,96 @@
+//! Why a node does not run.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use crate::{gateway, identity, peer};
+
+use super::access::AccessError;
+
+/// Why a node did not start, or had to stop.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// An address cannot be listened on.
+    #[error(
+        "cannot listen on {address} ({door}): {source}. \
+         Stop what uses the port, or choose another address"
+    )]
+    Listen {
+        /// Which door.
+        door: &'static str,
+        /// Its address.
+        address: SocketAddr,
+        /// Why not.
+        source: Arc<std::io::Error>,
+    },
+    /// The data directory is refused.
+    #[error(transparent)]
+    Identity(Arc<identity::Error>),
+    /// The engine does not open its stores or has met damage.
+    #[error(transparent)]
+    Engine(Arc<antumbra_raft::Error>),
+    /// A certificate or key cannot be used.
+    #[error("certificates of the peer link: {0}. `antumbra cert` makes new ones")]
+    Tls(Arc<peer::TlsError>),
+    /// A certificate or key of the MQTT door cannot be used.
+    #[error("certificates of the MQTT door: {0}")]
+    MqttTls(Arc<gateway::TlsError>),
+    /// The access rules cannot be put into force.
+    #[error("who may come in: {0}")]
+    Access(Arc<AccessError>),
+    /// Another data directory took this node's name over.
+    #[error(
+        "another data directory has joined the cluster under this node's name. This one is not needed \
+         any more: set it aside and start with an empty one, or give the node another name"
+    )]
+    Replaced,
+    /// A bug of ours.
+    #[error("a task of the node panicked. Please report it with the log")]
+    Panicked,
+}
+
+impl Error {
+    /// Stable name of the kind of error, as `docs/errors.md` lists it.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Error::Listen { .. } => "LISTEN",
+            Error::Identity(error) => error.code(),
+            Error::Engine(error) => error.code(),
+            Error::Tls(_) => "TLS",
+            Error::MqttTls(_) => "MQTT_TLS",
+            Error::Access(_) => "ACCESS",
+            Error::Replaced => "NODE_REPLACED",
+            Error::Panicked => "PANICKED",
+        }
+    }
+
+    /// Whether stored data are damaged or missing.
+    pub fn is_damage(&self) -> bool {
+        match self {
+            Error::Identity(error) => matches!(
+                **error,
+                identity::Error::Damaged { .. } | identity::Error::Missing { .. }
+            ),
+            Error::Engine(error) => error.is_damage(),
+            Error::Listen { .. }
+            | Error::Tls(_)
+            | Error::MqttTls(_)
+            | Error::Access(_)
+            | Error::Replaced
+            | Error::Panicked => false,
+        }
+    }
+}
+
+impl From<identity::Error> for Error {
+    fn from(error: identity::Error) -> Error {
+        Error::Identity(Arc::new(error))
+    }
+}
+
+impl From<antumbra_raft::Error> for Error {
+    fn from(error: antumbra_raft::Error) -> Error {
+        Error::Engine(Arc::new(error))
+    }
+}
