@@ -60,6 +60,10 @@ pub async fn start(config: Config, listeners: Listeners) -> Result<Node, Error> 
 
     // 2. The data directory is ours, and is the one that was meant.
     let (directory, identity) = claim_directory(&config).await?;
+    if identity.created && !config.node.storage {
+        let path = config.node.data_dir.clone();
+        return Err(identity::Error::HoldsData { path }.into());
+    }
     let directory = Arc::new(directory);
     let info = settings::node_info(&config, &identity, &addresses);
 
@@ -71,7 +75,11 @@ pub async fn start(config: Config, listeners: Listeners) -> Result<Node, Error> 
     let transport = PeerTransport::new(me.clone(), links.clone(), tls.clone());
     let transport = Arc::new(transport);
     let host_config = settings::host_config(&config, &identity);
-    let host = Host::open(host_config, env.clone(), transport.clone()).await?;
+    let (clock, way) = (env.clone(), transport.clone());
+    let host = match config.node.storage {
+        true => Host::open(host_config, clock, way).await?,
+        false => Host::without_stores(host_config, clock, way),
+    };
     let host = Arc::new(host);
     let office = Office::new(
         identity,

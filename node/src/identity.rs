@@ -109,6 +109,15 @@ pub enum Error {
         /// The node on disk.
         found: String,
     },
+    /// A gateway was given the directory of a node with replicas.
+    #[error(
+        "data directory {path} holds replicas, and `node.storage` is false. Nothing was changed; \
+         give the gateway an empty directory and a name of its own"
+    )]
+    HoldsData {
+        /// The directory.
+        path: PathBuf,
+    },
     /// The operating system failed a call.
     #[error("{action} {path}: {source}. Check the disk, its free space and permissions")]
     Io {
@@ -131,6 +140,7 @@ impl Error {
             Error::TooNew { .. } => "FORMAT_TOO_NEW",
             Error::WrongCluster { .. } => "WRONG_CLUSTER",
             Error::WrongNode { .. } => "WRONG_NODE",
+            Error::HoldsData { .. } => "DIRECTORY_HOLDS_DATA",
             Error::Io { .. } => "IO",
         }
     }

@@ -17,6 +17,7 @@ use crate::barrier::{Asker, Barrier, WAITERS_MAX};
 use crate::config::HostConfig;
 use crate::env::Env;
 use crate::error::Error;
+use crate::failure::Failure;
 use crate::ids::ShardId;
 use crate::log::ShardLog;
 use crate::machine::{ErasedMachine, Machine};
@@ -26,7 +27,7 @@ use crate::replica::{ShardRaft, ShardSpec, raft_config};
 use crate::role::{Role, RoleKeeper};
 use crate::shard::{Inner, Shard};
 use crate::shards::Shards;
-use crate::state::{Key, Position, PositionRow, Progress, ShardState};
+use crate::state::{Key, Position, PositionRow, Progress, ShardState, StateStore};
 use crate::stores::{FlushService, Stores};
 use crate::types::Node;
 
@@ -35,7 +36,10 @@ const RELEASE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The engine of one node.
 pub struct Host {
-    inner: Arc<Stores>,
+    /// A node that only talks to others has none.
+    stores: Option<Arc<Stores>>,
+    shards: Arc<Shards>,
+    failure: Failure,
     /// To other nodes.
     links: Arc<Links>,
     /// From other nodes.
@@ -64,11 +68,40 @@ impl Host {
         let stores = tokio::task::spawn_blocking(opening)
             .await
             .map_err(|_| Error::Stopped)??;
+        let failure = stores.failure.clone();
+        let stores = Arc::new(stores);
+        let watch = FlushService {
+            stores: Arc::clone(&stores),
+            interval: config.flush_interval,
+            log_bytes: config.flush_log_bytes,
+        };
+        let host = Host::of(Some(stores), shards, failure, config, env, transport);
+        host.tasks.spawn(watch.run(host.stop.clone()));
+        Ok(host)
+    }
+
+    /// The engine of a node that keeps nothing: it talks to the others, and starts no shard. Needs no
+    /// directory.
+    pub fn without_stores(config: HostConfig, env: Env, transport: Arc<dyn Transport>) -> Host {
+        let (shards, failure) = (Arc::default(), Failure::new());
+        Host::of(None, shards, failure, config, env, transport)
+    }
+
+    fn of(
+        stores: Option<Arc<Stores>>,
+        shards: Arc<Shards>,
+        failure: Failure,
+        config: HostConfig,
+        env: Env,
+        transport: Arc<dyn Transport>,
+    ) -> Host {
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
         let rate = config.snapshot_bytes_per_second;
         let links = Links::new(transport, rate, tasks.clone(), stop.clone());
-        let host = Host {
-            inner: Arc::new(stores),
+        Host {
+            stores,
+            shards: Arc::clone(&shards),
+            failure,
             links: Arc::new(links),
             server: Server {
                 shards,
@@ -80,14 +113,7 @@ impl Host {
             env,
             tasks,
             stop,
-        };
-        let watch = FlushService {
-            stores: Arc::clone(&host.inner),
-            interval: host.config.flush_interval,
-            log_bytes: host.config.flush_log_bytes,
-        };
-        host.tasks.spawn(watch.run(host.stop.clone()));
-        Ok(host)
+        }
     }
 
     /// Starts one replica. It replays what it knows to be committed before this returns; wait for
@@ -101,24 +127,25 @@ impl Host {
         if self.stop.is_cancelled() {
             return Err(Error::Stopped);
         }
-        if !self.inner.shards.reserve(spec.shard) {
+        let stores = self.stores()?;
+        if !self.shards.reserve(spec.shard) {
             return Err(Error::Config {
                 setting: "shard",
                 what: format!("shard {} runs already", spec.shard),
             });
         }
-        let reserved = Reserved(&self.inner.shards, spec.shard);
+        let reserved = Reserved(&self.shards, spec.shard);
         let running = TaskTracker::new();
-        let (log, state) = self.open_replica(&spec, machine, &running).await?;
+        let (log, state) = open_replica(stores, &spec, machine, &running).await?;
         let (blank, progress) = (log.is_blank(), Arc::clone(&state.progress));
-        let raft = self.start_raft(&spec, log, state).await?;
+        let raft = self.start_raft(stores, &spec, log, state).await?;
         if let Err(error) = self.elect(&spec, &raft, blank).await {
             let _ = raft.shutdown().await;
-            self.inner.flusher.remove(spec.shard);
+            stores.flusher.remove(spec.shard);
             return Err(error);
         }
-        let shard = self.attach(raft, progress, running);
-        self.inner.shards.run(shard.clone());
+        let shard = self.attach(stores, raft, progress, running);
+        self.shards.run(shard.clone());
         drop(reserved);
         if self.stop.is_cancelled() {
             // A shutdown came meanwhile and has not seen it.
@@ -132,7 +159,8 @@ impl Host {
     /// same or another replica of the shard may be started. Dropping the future midway leaves the replica
     /// stopping, and its place taken.
     pub async fn stop_shard(&self, shard: ShardId) -> Result<(), Error> {
-        let Some(running) = self.inner.shards.take(shard) else {
+        let stores = Arc::clone(self.stores()?);
+        let Some(running) = self.shards.take(shard) else {
             return Err(Error::Config {
                 setting: "shard",
                 what: format!("shard {shard} does not run"),
@@ -140,17 +168,16 @@ impl Host {
         };
         info!(%shard, replica = %running.replica(), "stop a replica");
         stop_replica(&running).await;
-        self.inner.flusher.remove(shard);
+        stores.flusher.remove(shard);
         let released = running.inner.running.clone();
         drop(running);
         // Nobody else may touch what its tasks still hold, however long that takes.
-        let inner = Arc::clone(&self.inner);
         let releasing = self.tasks.spawn(async move {
             released.wait().await;
             // The next replica takes what it finds in the log for durable.
-            let settled = inner.log.shard(shard).await?.settle().await;
+            let settled = stores.log.shard(shard).await?.settle().await;
             settled.map_err(|first| Error::Failed { first })?;
-            inner.shards.release(shard);
+            stores.shards.release(shard);
             Ok(())
         });
         match tokio::time::timeout(RELEASE_TIMEOUT, releasing).await {
@@ -187,19 +214,20 @@ impl Host {
     /// The two stores of one replica as openraft drives them, with a log that may be purged freely.
     /// [`Host::start_shard`] is what a node wants; this is for whoever drives the stores itself, as
     /// openraft's conformance suite does.
-    pub async fn stores(
+    pub async fn replica_stores(
         &self,
         spec: &ShardSpec,
         machine: Arc<impl Machine>,
     ) -> Result<(ShardLog, ShardState), Error> {
-        let stores = self.open_replica(spec, machine, &self.tasks).await?;
-        self.inner.log.set_purge_gate(spec.shard, u64::MAX);
-        Ok(stores)
+        let stores = self.stores()?;
+        let replica = open_replica(stores, spec, machine, &self.tasks).await?;
+        stores.log.set_purge_gate(spec.shard, u64::MAX);
+        Ok(replica)
     }
 
     /// A shard that was started.
     pub fn shard(&self, shard: ShardId) -> Option<Shard> {
-        self.inner.shards.get(shard)
+        self.shards.get(shard)
     }
 
     /// Time and randomness of this node.
@@ -209,12 +237,15 @@ impl Host {
 
     /// Becomes `Some` once damage or an error of the disk was met: the node must stop with its code.
     pub fn failed(&self) -> watch::Receiver<Option<Arc<Error>>> {
-        self.inner.failure.subscribe()
+        self.failure.subscribe()
     }
 
     /// Flushes the state store now and lets the logs be purged.
     pub async fn flush(&self) -> Result<(), Error> {
-        self.inner.flush().await
+        match &self.stores {
+            Some(stores) => stores.flush().await,
+            None => Ok(()),
+        }
     }
 
     /// Ends all connections, stops all shards, flushes the state store and closes the log. Drop the
@@ -224,7 +255,7 @@ impl Host {
         self.stop.cancel();
         // The handler may hold what holds this host.
         *self.server.handler.write() = None;
-        let shards = self.inner.shards.drain();
+        let shards = self.shards.drain();
         join_all(shards.iter().map(stop_replica)).await;
         self.tasks.close();
         let released = async {
@@ -238,85 +269,23 @@ impl Host {
             warn!("tasks still hold the stores");
         }
         drop(shards);
-        self.inner.flusher.flush().await?;
-        self.inner.log.close().await
+        let Some(stores) = &self.stores else {
+            return Ok(());
+        };
+        stores.flusher.flush().await?;
+        stores.log.close().await
     }
 
-    async fn open_replica(
-        &self,
-        spec: &ShardSpec,
-        machine: Arc<dyn ErasedMachine>,
-        running: &TaskTracker,
-    ) -> Result<(ShardLog, ShardState), Error> {
-        let log = self.inner.log.shard(spec.shard).await?;
-        let position = self.position(spec, &log).await?;
-        let progress = Progress::new(spec.shard, spec.replica, spec.range, position);
-        let progress = Arc::new(progress);
-        self.inner.flusher.add(Arc::clone(&progress));
-        let state = ShardState {
-            store: Arc::clone(&self.inner.state),
-            progress,
-            flusher: Arc::clone(&self.inner.flusher),
-            machine,
-            failure: self.inner.failure.clone(),
-            running: running.token(),
-        };
-        Ok((log, state))
-    }
-
-    /// The position to go on from. What does not fit the log is damage.
-    ///
-    /// The position row says whose rows and log these are. It is durable before the log gets its first
-    /// write, so a log without it has lost it. For another replica the log, its vote and the rows are
-    /// removed durably, the row last: a crash on the way repeats it.
-    async fn position(&self, spec: &ShardSpec, log: &ShardLog) -> Result<Position, Error> {
-        let state = &self.inner.state;
-        let row = state.get(&Key::position(spec.shard))?;
-        let row = row.map(|row| PositionRow::decode(&row)).transpose()?;
-        let position = match row {
-            Some(row) if row.replica == spec.replica => row.position,
-            None if !log.is_blank() => {
-                return Err(Error::state_damaged(format!(
-                    "shard {} has a log, but nothing says whose it is",
-                    spec.shard
-                )));
-            }
-            former => {
-                if let Some(former) = former {
-                    let (shard, former) = (spec.shard, former.replica);
-                    info!(%shard, %former, "remove what a former replica left");
-                    let cleared = log.clear().await;
-                    cleared.map_err(|first| Error::Failed { first })?;
-                }
-                let (state, spec) = (Arc::clone(state), spec.clone());
-                tokio::task::spawn_blocking(move || {
-                    state.give_to(spec.replica, spec.shard, spec.range)
-                })
-                .await
-                .map_err(|_| Error::Stopped)??;
-                Position::default()
-            }
-        };
-        if log.is_blank() && position.applied.is_some() {
-            return Err(Error::log_damaged(format!(
-                "shard {} has applied entries but neither log nor vote",
-                spec.shard
-            )));
-        }
-        let purged = log.purged();
-        if position.applied < purged {
-            return Err(Error::state_damaged(format!(
-                "shard {} has applied up to {:?}, but its log begins after {:?}",
-                spec.shard,
-                position.applied.map(|id| id.index),
-                purged.map(|id| id.index),
-            )));
-        }
-        Ok(position)
+    fn stores(&self) -> Result<&Arc<Stores>, Error> {
+        self.stores.as_ref().ok_or_else(|| Error::Config {
+            setting: "shard",
+            what: "this node has no stores".to_owned(),
+        })
     }
 
     async fn start_raft(
         &self,
+        stores: &Stores,
         spec: &ShardSpec,
         log: ShardLog,
         state: ShardState,
@@ -330,8 +299,8 @@ impl Host {
         };
         let started = Raft::new(spec.replica.0, config, peers, log, state).await;
         started.map_err(|error| {
-            self.inner.flusher.remove(spec.shard);
-            match self.inner.failure.first() {
+            stores.flusher.remove(spec.shard);
+            match self.failure.first() {
                 Some(first) => Error::Failed { first },
                 None => Error::Replica {
                     shard: spec.shard,
@@ -376,12 +345,18 @@ impl Host {
     }
 
     /// Starts the tasks around a replica.
-    fn attach(&self, raft: ShardRaft, progress: Arc<Progress>, running: TaskTracker) -> Shard {
+    fn attach(
+        &self,
+        stores: &Stores,
+        raft: ShardRaft,
+        progress: Arc<Progress>,
+        running: TaskTracker,
+    ) -> Shard {
         let (role, watched) = watch::channel(Role::default());
         let keeper = RoleKeeper {
             raft: raft.clone(),
             progress: Arc::clone(&progress),
-            failure: self.inner.failure.clone(),
+            failure: self.failure.clone(),
             role,
         };
         running.spawn(keeper.run());
@@ -398,13 +373,13 @@ impl Host {
             inner: Arc::new(Inner {
                 proposals: Proposals::new(raft.clone()),
                 raft,
-                store: Arc::clone(&self.inner.state),
+                store: Arc::clone(&stores.state),
                 progress,
                 role: watched,
                 barrier,
                 defects: self.config.defects,
                 patience: self.config.election_max,
-                failure: self.inner.failure.clone(),
+                failure: self.failure.clone(),
                 changing: tokio::sync::Mutex::new(()),
                 running,
             }),
@@ -417,6 +392,82 @@ impl Drop for Host {
     fn drop(&mut self) {
         self.stop.cancel();
     }
+}
+
+async fn open_replica(
+    stores: &Stores,
+    spec: &ShardSpec,
+    machine: Arc<dyn ErasedMachine>,
+    running: &TaskTracker,
+) -> Result<(ShardLog, ShardState), Error> {
+    let log = stores.log.shard(spec.shard).await?;
+    let position = position(&stores.state, spec, &log).await?;
+    let progress = Progress::new(spec.shard, spec.replica, spec.range, position);
+    let progress = Arc::new(progress);
+    stores.flusher.add(Arc::clone(&progress));
+    let state = ShardState {
+        store: Arc::clone(&stores.state),
+        progress,
+        flusher: Arc::clone(&stores.flusher),
+        machine,
+        failure: stores.failure.clone(),
+        running: running.token(),
+    };
+    Ok((log, state))
+}
+
+/// The position to go on from. What does not fit the log is damage.
+///
+/// The position row says whose rows and log these are. It is durable before the log gets its first
+/// write, so a log without it has lost it. For another replica the log, its vote and the rows are
+/// removed durably, the row last: a crash on the way repeats it.
+async fn position(
+    state: &Arc<StateStore>,
+    spec: &ShardSpec,
+    log: &ShardLog,
+) -> Result<Position, Error> {
+    let row = state.get(&Key::position(spec.shard))?;
+    let row = row.map(|row| PositionRow::decode(&row)).transpose()?;
+    let position = match row {
+        Some(row) if row.replica == spec.replica => row.position,
+        None if !log.is_blank() => {
+            return Err(Error::state_damaged(format!(
+                "shard {} has a log, but nothing says whose it is",
+                spec.shard
+            )));
+        }
+        former => {
+            if let Some(former) = former {
+                let (shard, former) = (spec.shard, former.replica);
+                info!(%shard, %former, "remove what a former replica left");
+                let cleared = log.clear().await;
+                cleared.map_err(|first| Error::Failed { first })?;
+            }
+            let (state, spec) = (Arc::clone(state), spec.clone());
+            tokio::task::spawn_blocking(move || {
+                state.give_to(spec.replica, spec.shard, spec.range)
+            })
+            .await
+            .map_err(|_| Error::Stopped)??;
+            Position::default()
+        }
+    };
+    if log.is_blank() && position.applied.is_some() {
+        return Err(Error::log_damaged(format!(
+            "shard {} has applied entries but neither log nor vote",
+            spec.shard
+        )));
+    }
+    let purged = log.purged();
+    if position.applied < purged {
+        return Err(Error::state_damaged(format!(
+            "shard {} has applied up to {:?}, but its log begins after {:?}",
+            spec.shard,
+            position.applied.map(|id| id.index),
+            purged.map(|id| id.index),
+        )));
+    }
+    Ok(position)
 }
 
 /// Gives a reserved place back unless a replica runs there.

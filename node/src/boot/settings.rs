@@ -58,6 +58,7 @@ pub(super) fn node_info(config: &Config, identity: &Identity, addresses: &Addres
         },
         grpc: addresses.grpc.to_string(),
         http: addresses.http.to_string(),
+        storage: config.node.storage,
     }
 }
 

@@ -39,11 +39,15 @@ pub(crate) struct Args {
     /// Nodes of the cluster, each a process of its own; later starts need the same number
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=9))]
     nodes: u16,
+    /// Gateways beside them: they serve all doors and keep no data; their ports follow those of the nodes
+    #[arg(long, value_name = "K", default_value_t = 0, value_parser = clap::value_parser!(u16).range(0..=60))]
+    gateways: u16,
     /// Directory of the data, kept from run to run [default: antumbra-data]
     #[arg(long, value_name = "DIR")]
     data_dir: Option<PathBuf>,
     /// gRPC is served on this port, HTTP on this plus 80, MQTT on this plus 83 (1883 when this is 7400),
-    /// other nodes on this plus 1; the next node is 100 further. 0 lets the system choose, for one node
+    /// other nodes on this plus 1; the next node is 100 further. 0 lets the system choose, for one node.
+    /// With `mqtt.tls_certificate` and `mqtt.tls_key`, MQTT with TLS is on this plus 84 (8883)
     #[arg(long, value_name = "PORT", default_value_t = DEFAULT_PORT)]
     base_port: u16,
     /// Devices that live in this process: each reports a temperature and does what is desired
@@ -54,8 +58,8 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args, context: &Context) -> Result<(), Problem> {
-    match args.nodes {
-        1 => run_one(args, context),
+    match (args.nodes, args.gateways) {
+        (1, 0) => run_one(args, context),
         _ => run_several(args, context),
     }
 }
@@ -77,9 +81,13 @@ fn run_one(args: &Args, context: &Context) -> Result<(), Problem> {
         });
     }
     let mut loaded = start::load(&sources(args, context, flags))?;
+    let mqtt = &mut loaded.config.mqtt;
+    if !mqtt.tls_certificate.is_empty() && mqtt.tls_listen.is_empty() {
+        mqtt.tls_listen = ports.mqtts.to_string();
+    }
     loaded.config.mode = Mode::Open;
     let (data_dir, program) = (loaded.config.node.data_dir.clone(), context.program.clone());
-    refuse_another_number(&data_dir, args.nodes)?;
+    refuse_another_number(&data_dir, IN_THIS_PROCESS)?;
     let stop = CancellationToken::new();
     let ended = start::run(loaded, context, Until::Signal, |node| {
         start_fleet(args.devices, &[node.addresses().mqtt], &stop);
@@ -92,8 +100,9 @@ fn run_one(args: &Args, context: &Context) -> Result<(), Problem> {
 fn run_several(args: &Args, context: &Context) -> Result<(), Problem> {
     refuse_what_differs_per_node(&args.node)?;
     if args.base_port == 0 {
+        let processes = args.nodes + args.gateways;
         return Err(
-            Problem::new(Exit::Usage, format!("cannot start {} nodes", args.nodes))
+            Problem::new(Exit::Usage, format!("cannot start {processes} nodes"))
                 .why("nodes must know each other's ports, so the system cannot choose them")
                 .try_this(format!("--base-port {DEFAULT_PORT}")),
         );
@@ -101,7 +110,9 @@ fn run_several(args: &Args, context: &Context) -> Result<(), Problem> {
     // What is wrong with the options is said once, not by every node.
     let loaded = start::load(&sources(args, context, flags(args)))?;
     let config = loaded.config;
-    let plan = Plan::new(&config.node.data_dir, args.base_port, args.nodes)?;
+    let directory = &config.node.data_dir;
+    let plan = Plan::new(directory, args.base_port, args.nodes, args.gateways)?
+        .secure(!config.mqtt.tls_certificate.is_empty());
     refuse_another_number(&plan.directory, args.nodes)?;
     refuse_another_port(&plan.directory, args.base_port)?;
     let claimed = claim(&plan.directory, &config)?;
@@ -171,6 +182,9 @@ fn refuse_what_differs_per_node(args: &NodeArgs) -> Result<(), Problem> {
     }
 }
 
+/// The number of nodes with a directory below the one that is given, when the only node uses that.
+const IN_THIS_PROCESS: u16 = 0;
+
 /// A directory keeps the number of nodes it was started with.
 fn refuse_another_number(directory: &Path, nodes: u16) -> Result<(), Problem> {
     let found = plan::nodes_found(directory).map_err(|error| {
@@ -183,16 +197,26 @@ fn refuse_another_number(directory: &Path, nodes: u16) -> Result<(), Problem> {
     if found == 0 || found == nodes {
         return Ok(());
     }
-    let plural = if nodes == 1 { "" } else { "s" };
-    let what = format!(
-        "cannot start {nodes} node{plural} over {}",
-        directory.display()
-    );
+    let started = match nodes {
+        IN_THIS_PROCESS => "a node alone".to_owned(),
+        nodes => count(nodes),
+    };
+    let what = format!("cannot start {started} over {}", directory.display());
+    let again = match found {
+        1 => "--nodes 1 --gateways 1".to_owned(),
+        found => format!("--nodes {found}"),
+    };
+    let found = count(found);
     Err(Problem::new(Exit::Usage, what)
         .why(format!(
-            "it holds a cluster of {found} nodes, and a cluster cannot grow or shrink yet"
+            "it holds a cluster of {found}, and a cluster cannot grow or shrink yet"
         ))
-        .try_this(format!("--nodes {found}, or another --data-dir")))
+        .try_this(format!("{again}, or another --data-dir")))
+}
+
+fn count(nodes: u16) -> String {
+    let plural = if nodes == 1 { "" } else { "s" };
+    format!("{nodes} node{plural}")
 }
 
 /// The nodes of a cluster find each other where they were when they last ran.
@@ -285,7 +309,7 @@ mod tests {
         for name in ["node-1", "node-2", "node-3"] {
             fs::create_dir(directory.path().join(name)).unwrap();
         }
-        assert!(refused(1) && refused(2) && refused(4));
+        assert!(refused(IN_THIS_PROCESS) && refused(1) && refused(2) && refused(4));
         assert!(!refused(3));
         let problem = refuse_another_number(directory.path(), 1).unwrap_err();
         let text = problem.render(false);
@@ -293,6 +317,11 @@ mod tests {
             text.contains("a cluster of 3 nodes") && text.contains("--nodes 3"),
             "{text}"
         );
+        // One node and gateways: the node alone would begin anew beside its data.
+        for name in ["node-2", "node-3"] {
+            fs::remove_dir(directory.path().join(name)).unwrap();
+        }
+        assert!(refused(IN_THIS_PROCESS) && !refused(1));
     }
 
     #[test]

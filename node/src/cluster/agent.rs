@@ -1,6 +1,8 @@
 //! Makes this node do what the state of the cluster says: starts and stops its replicas, tells the use
 //! cases where the shards are, and keeps the last state on the disk.
 
+mod ending;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -8,10 +10,8 @@ use std::time::Duration;
 
 use antumbra_raft::{Env, Host, ReplicaId, Role, Shard, ShardId, ShardSpec};
 use antumbra_shadow::{Time, Twins};
-use futures::future::join_all;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
-use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{error, info, warn};
@@ -25,7 +25,7 @@ use crate::shadows::{
 use super::bootstrap::{Beginning, number_of};
 use super::control::Standing;
 use super::follow;
-use super::keeper::{Keeper, hand_over};
+use super::keeper::Keeper;
 use super::machine::MetaMachine;
 use super::office::Office;
 use super::state::{ClusterState, Founding, META_SHARD, NodeId, ShardPhase, ShardRecord};
@@ -118,7 +118,10 @@ impl Agent {
         let state = self.first_state().await?;
         self.become_member(&state).await?;
         self.carry_out(&state).await?;
-        Ok(self.office.stores_created().await?)
+        match self.office.info().storage {
+            true => Ok(self.office.stores_created().await?),
+            false => Ok(()),
+        }
     }
 
     /// Follows the state until the node stops. Ends with an error when the node must stop.
@@ -144,50 +147,6 @@ impl Agent {
                 changed = states.changed() => if changed.is_err() {
                     return Error::Panicked;
                 },
-            }
-        }
-    }
-
-    /// Gives all leads to other nodes, within `deadline`.
-    pub(crate) async fn hand_over(&self, deadline: Instant) {
-        for running in self.replicas.values() {
-            // Else a keeper could take the lead back. The twins go on following the role: what comes
-            // back here before the end is served.
-            running.stop_keeping.cancel();
-        }
-        let led = self.replicas.values().filter(|running| {
-            let role = *running.shard.role().borrow();
-            matches!(role, Role::Leader { .. })
-        });
-        let moves = led.map(|running| async {
-            let moved = timeout_at(deadline, hand_over(&running.shard)).await;
-            if moved != Ok(true) {
-                warn!(shard = %running.shard.id(), "the lead could not be handed over");
-            }
-        });
-        join_all(moves).await;
-    }
-
-    /// Stops the twins and lets go of all replicas.
-    pub(crate) async fn stop(mut self, deadline: Instant) {
-        self.stop.cancel();
-        self.tasks.close();
-        for running in self.replicas.values() {
-            let Some(data) = &running.data else { continue };
-            if timeout_at(deadline, data.context.twins.stop())
-                .await
-                .is_err()
-            {
-                warn!(shard = %running.shard.id(), "twins were still busy");
-            }
-        }
-        if timeout_at(deadline, self.tasks.wait()).await.is_err() {
-            warn!("tasks were still running");
-        }
-        self.shadows.set_table(Vec::new(), BTreeMap::new());
-        for running in std::mem::take(&mut self.replicas).into_values() {
-            if let Some(data) = running.data {
-                data.machine.detach();
             }
         }
     }
@@ -409,6 +368,8 @@ impl Agent {
             Some((*id, data.context.clone()))
         });
         self.shadows.set_table(places.collect(), local.collect());
+        let nodes = state.nodes.keys().filter_map(|id| state.engine_node(*id));
+        self.shadows.set_nodes(nodes);
     }
 }
 

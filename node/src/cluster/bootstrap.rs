@@ -60,11 +60,18 @@ pub(crate) enum Beginning {
 /// Asks the seeds until this node is a member, or all have promised to found a cluster. Ends by
 /// itself only then; may be dropped midway and begun again.
 pub(crate) async fn run(plan: &Plan, office: &Arc<Office>) -> Result<Beginning, identity::Error> {
-    if let Some(state) = office.known_state()? {
+    let known = office.known_state()?;
+    if let Some(state) = known.clone().filter(|_| office.info().storage) {
         return Ok(Beginning::Member { state });
     }
+    let known = known.map_or_else(BTreeMap::new, |state| state.peer_addresses());
     for round in 0_u32.. {
-        if let Some(beginning) = attempt(plan, office, round % ROUNDS_PER_NOTE == 0).await? {
+        let note = round % ROUNDS_PER_NOTE == 0;
+        let beginning = match office.info().storage {
+            true => attempt(plan, office, note).await?,
+            false => come_back(plan, &known, office, note).await?,
+        };
+        if let Some(beginning) = beginning {
             return Ok(beginning);
         }
         sleep(ROUND_PAUSE).await;
@@ -91,6 +98,11 @@ async fn attempt(
     if let Some((address, _)) = member {
         return join(office, address).await;
     }
+    // Only who keeps data can found a cluster.
+    let answers: Vec<(String, Met)> = answers
+        .into_iter()
+        .filter(|(_, met)| met.node.storage)
+        .collect();
     let standing = office.standing();
     let is_first = plan.seeds.keys().next().is_none_or(|n| *n == me.name);
     if !is_first {
@@ -116,6 +128,35 @@ async fn attempt(
     }
     let founding = proposal(plan, &me, standing, answers.iter().map(|(_, met)| met));
     found(office, founding, &answers).await
+}
+
+/// A gateway is let in at each start, by whoever it reaches: it may have been forgotten meanwhile. It
+/// never founds a cluster.
+async fn come_back(
+    plan: &Plan,
+    known: &BTreeMap<String, String>,
+    office: &Arc<Office>,
+    note: bool,
+) -> Result<Option<Beginning>, identity::Error> {
+    let me = &office.info().name;
+    for (name, address) in plan.seeds.iter().chain(known) {
+        if name == me {
+            continue;
+        }
+        let Some((address, met)) = hello(office, name, address).await else {
+            continue;
+        };
+        if !matches!(met.standing, Standing::Member { .. }) {
+            continue;
+        }
+        if let Some(beginning) = join(office, &address).await? {
+            return Ok(Some(beginning));
+        }
+    }
+    if note {
+        info!("wait for a node of the cluster that lets this gateway in");
+    }
+    Ok(None)
 }
 
 /// A seed that answered.
@@ -249,6 +290,7 @@ mod tests {
             peer: String::new(),
             grpc: String::new(),
             http: String::new(),
+            storage: true,
         }
     }
 

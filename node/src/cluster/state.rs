@@ -45,6 +45,18 @@ pub struct NodeInfo {
     pub grpc: String,
     /// Where clients reach its HTTP door.
     pub http: String,
+    /// Whether it keeps replicas; a gateway does not.
+    #[serde(default = "yes", skip_serializing_if = "is_yes")]
+    pub storage: bool,
+}
+
+fn yes() -> bool {
+    true
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde gives a reference")]
+fn is_yes(value: &bool) -> bool {
+    *value
 }
 
 /// How far the creation of a shard has come.
@@ -139,6 +151,7 @@ impl Founding {
         let shards = 1..=SHARDS_MAX;
         !names.is_empty()
             && names.len() == self.members.len()
+            && self.members.iter().all(|node| node.storage)
             && shards.contains(&self.shards)
             && self.replication_factor > 0
     }
@@ -191,6 +204,13 @@ pub enum MetaCommand {
     Join(NodeInfo),
     /// A node is reached elsewhere now. Refused unless it is the present one under its name.
     Moved(NodeInfo),
+    /// A gateway goes. Refused for a node that has replicas, or that is another one by now.
+    Left {
+        /// Its name.
+        name: String,
+        /// Which one under that name.
+        incarnation: Uuid,
+    },
     /// The group of a shard is as it should be: its creation is over, and these replicas are its only ones.
     Settled {
         /// Which shard.
@@ -249,10 +269,26 @@ impl ClusterState {
                 (Some(state), reply)
             }
             (Some(mut state), MetaCommand::Join(node)) => {
-                let node = state.join(node);
-                state.count(before.as_ref());
-                let version = state.version;
-                (Some(state), MetaReply::Joined { node, version })
+                let reply = match state.join(node) {
+                    Ok(node) => {
+                        state.count(before.as_ref());
+                        let version = state.version;
+                        MetaReply::Joined { node, version }
+                    }
+                    Err(why) => MetaReply::Refused(why),
+                };
+                (Some(state), reply)
+            }
+            (Some(mut state), MetaCommand::Left { name, incarnation }) => {
+                let reply = match state.leave(&name, incarnation) {
+                    Ok(()) => {
+                        state.count(before.as_ref());
+                        let version = state.version;
+                        MetaReply::Done { version }
+                    }
+                    Err(why) => MetaReply::Refused(why),
+                };
+                (Some(state), reply)
             }
             (Some(mut state), MetaCommand::Moved(node)) => {
                 let reply = match state.moved(node) {
@@ -330,19 +366,42 @@ impl ClusterState {
     }
 
     /// A known name with its incarnation keeps everything; with another one its data are gone, and
-    /// it gets all its replicas anew.
-    fn join(&mut self, node: NodeInfo) -> NodeId {
+    /// it gets all its replicas anew. What has replicas cannot become a gateway.
+    fn join(&mut self, node: NodeInfo) -> Result<NodeId, String> {
         let Some(id) = self.node_named(&node.name) else {
             let id = NodeId(self.next_node);
             self.next_node += 1;
             self.nodes.insert(id, node);
-            return id;
+            return Ok(id);
         };
+        if !node.storage && self.has_replicas(id) {
+            return Err(format!("{} is a node that has replicas", node.name));
+        }
         let known = self.nodes.insert(id, node.clone());
         if known.is_some_and(|known| known.incarnation != node.incarnation) {
             self.replace_replicas(id);
         }
-        id
+        Ok(id)
+    }
+
+    /// Forgets a node that keeps nothing. One that is not known is gone already.
+    fn leave(&mut self, name: &str, incarnation: Uuid) -> Result<(), String> {
+        let Some(id) = self.node_named(name) else {
+            return Ok(());
+        };
+        if self.nodes.get(&id).map(|node| node.incarnation) != Some(incarnation) {
+            return Err("another one has taken its name".into());
+        }
+        if self.has_replicas(id) {
+            return Err(format!("{name} has replicas"));
+        }
+        self.nodes.remove(&id);
+        Ok(())
+    }
+
+    fn has_replicas(&self, node: NodeId) -> bool {
+        let mut shards = self.shards.values();
+        shards.any(|record| record.replicas.values().any(|on| *on == node))
     }
 
     /// False when the node is not known, or is another incarnation.

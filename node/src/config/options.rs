@@ -130,6 +130,9 @@ sections! {
         name: String = "node-1".to_owned(),
         /// Directory of everything the node keeps. Created at the first start.
         data_dir: PathBuf = PathBuf::from("antumbra-data"),
+        /// Whether the node keeps replicas. Without it the node is a gateway: it serves all doors, keeps
+        /// no shadow, founds no cluster, and may come and go at any time. Needs `cluster.seeds`.
+        storage: bool = true,
         /// Threads that serve requests and run the shards. 0 means one per core.
         worker_threads: u32 = 0,
         /// How long a stopping node waits for requests in flight before it closes its stores.

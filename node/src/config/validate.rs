@@ -27,7 +27,7 @@ pub(super) struct Complaint {
 /// Everything that is wrong with the values.
 pub(super) fn validate(config: &Config) -> Vec<Complaint> {
     let mut rules = Rules::default();
-    node(&mut rules, &config.node);
+    node(&mut rules, &config.node, &config.cluster);
     storage(&mut rules, &config.storage);
     raft(&mut rules, &config.raft);
     cluster(&mut rules, &config.cluster, &config.node);
@@ -47,7 +47,13 @@ pub(super) fn validate(config: &Config) -> Vec<Complaint> {
     rules.complaints
 }
 
-fn node(rules: &mut Rules, node: &Node) {
+fn node(rules: &mut Rules, node: &Node, cluster: &Cluster) {
+    if !node.storage && cluster.seeds.0.keys().all(|seed| *seed == node.name) {
+        let what =
+            "is false, and `cluster.seeds` names no other node: a gateway has nothing to serve";
+        let hint = Some("the nodes of the cluster with their peer addresses".to_owned());
+        rules.complain("node.storage", what.to_owned(), hint);
+    }
     rules.name("node.name", &node.name);
     rules.within("node.worker_threads", node.worker_threads, 0..=1_024);
     rules.within("node.shutdown_timeout", node.shutdown_timeout, MS..=HOUR);

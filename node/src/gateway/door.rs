@@ -26,7 +26,7 @@ use super::registry::Registry;
 use super::wills::Wills;
 use crate::access::Gate;
 use crate::error::Error;
-use crate::shadows::{Caller, Shadows};
+use crate::shadows::{Caller, Shadows, Wanted};
 
 /// How long a request of a device about a shadow may take.
 pub(crate) const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
@@ -62,6 +62,8 @@ pub(crate) struct Door {
     pub(crate) session_limits: Arc<SessionLimits>,
     pub(crate) dialects: Dialects,
     pub(crate) registry: Arc<Registry>,
+    /// What this gateway wants to hear of.
+    pub(crate) wanted: Arc<Wanted>,
     pub(crate) records: Records,
     pub(crate) router: Arc<Router>,
     pub(crate) wills: Arc<Wills>,
@@ -94,7 +96,8 @@ impl Door {
             gate,
             stop,
         } = wiring;
-        let registry = Arc::new(Registry::default());
+        let wanted = Arc::new(Wanted::default());
+        let registry = Arc::new(Registry::new(Arc::clone(&wanted)));
         let router = Router::new(Arc::clone(&registry), shadows.clone(), stop.clone());
         let router = Arc::new(router);
         Arc::new(Door {
@@ -105,9 +108,10 @@ impl Door {
             session_limits: Arc::new(session_limits),
             dialects: Dialects::new(vec![Arc::new(Aws)]),
             records: Records::new(shadows.clone()),
-            wills: Wills::new(Arc::clone(&router), stop),
+            wills: Wills::new(Arc::clone(&router), Arc::clone(&wanted), stop),
             router,
             registry,
+            wanted,
             shadows,
             presence,
             gate,
@@ -122,6 +126,7 @@ impl Door {
             registry: Arc::clone(&self.registry),
             records: self.records.clone(),
             wills: Arc::clone(&self.wills),
+            wanted: Arc::clone(&self.wanted),
             synced: self.synced.clone(),
         }
     }

@@ -15,13 +15,14 @@ use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
 use super::dialect::event::DisconnectReason;
+use super::metrics;
 use super::mqtt::session::ServerCause;
 use super::presence;
 use super::records::{ClientKey, Record, Records};
 use super::registry::Registry;
 use super::slot::Note;
 use super::wills::Wills;
-use crate::shadows::{Shadows, Source, WatchEvent, WatchStream};
+use crate::shadows::{Shadows, Source, Wanted, WatchEvent, WatchStream};
 
 /// Pause before a stream that could not begin is tried again.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -35,6 +36,7 @@ pub(crate) struct Hub {
     pub(crate) registry: Arc<Registry>,
     pub(crate) records: Records,
     pub(crate) wills: Arc<Wills>,
+    pub(crate) wanted: Arc<Wanted>,
     /// Set once changes are told.
     pub(crate) synced: watch::Sender<bool>,
 }
@@ -51,9 +53,9 @@ impl Hub {
 
     async fn follow(&self) {
         loop {
-            match self.shadows.follow_all() {
+            match self.shadows.follow_wanted(&self.wanted) {
                 Ok(stream) => self.tell(stream).await,
-                Err(error) => debug!(%error, "follow all shards"),
+                Err(error) => debug!(%error, "follow the shards"),
             }
             sleep(PAUSE).await;
         }
@@ -62,10 +64,13 @@ impl Hub {
     async fn tell(&self, mut stream: WatchStream) {
         while let Some(message) = stream.next().await {
             match message.map(|message| message.event) {
-                Ok(WatchEvent::Change(change)) => match change.source {
-                    Source::Live(change) => self.changed(change),
-                    Source::Stored(record) => self.recorded(record),
-                },
+                Ok(WatchEvent::Change(change)) => {
+                    metrics::change();
+                    match change.source {
+                        Source::Live(change) => self.changed(change),
+                        Source::Stored(record) => self.recorded(record),
+                    }
+                }
                 // What came before may have been missed.
                 Ok(WatchEvent::Synced) => {
                     self.synced.send_replace(true);

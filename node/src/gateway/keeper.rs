@@ -5,7 +5,7 @@
 //! be any more, so its record is written as disconnected: conditionally, so that a client that has come back is
 //! left alone. The living gateway with the lowest name does it; two that think so do no harm.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,7 +21,7 @@ use uuid::Uuid;
 use super::dialect::event::DisconnectReason;
 use super::door::Door;
 use super::presence::number_of;
-use super::records::{ClientKey, Expect, RECORDS_TENANT, Record};
+use super::records::{ClientKey, Expect, Record, records_tenant};
 use crate::error::Error;
 use crate::shadows::{Caller, ListRequest};
 
@@ -50,6 +50,8 @@ pub(super) const LIFE_V1: u8 = 0x61;
 pub(crate) struct Keeper {
     door: Arc<Door>,
     others: BTreeMap<String, Other>,
+    /// Gateways that have left the cluster since the last look.
+    left: Vec<String>,
     caller: Caller,
 }
 
@@ -102,6 +104,7 @@ impl Keeper {
         Keeper {
             door,
             others: BTreeMap::new(),
+            left: Vec::new(),
             caller: Caller::node("gateway"),
         }
     }
@@ -141,7 +144,7 @@ impl Keeper {
     }
 
     async fn ask_others(&mut self) {
-        let asked = self.door.shadows.other_nodes().map(|node| {
+        let asked = self.door.shadows.other_nodes().into_iter().map(|node| {
             let shadows = self.door.shadows.clone();
             async move {
                 let body = Bytes::from_static(&[LIFE_V1]);
@@ -150,6 +153,7 @@ impl Keeper {
             }
         });
         let answers = join_all(asked.collect::<Vec<_>>()).await;
+        self.forget_all_but(&answers);
         for (name, has_answered) in answers {
             let now = Instant::now();
             let other = self.others.entry(name).or_insert_with(|| Other::new(now));
@@ -159,12 +163,27 @@ impl Keeper {
         }
     }
 
+    /// Forgets whoever is not in the cluster any more: a gateway that left in a hurry may not have ended
+    /// all its records.
+    fn forget_all_but(&mut self, asked: &[(String, bool)]) {
+        let known: BTreeSet<&str> = asked.iter().map(|(name, _)| name.as_str()).collect();
+        let left = &mut self.left;
+        self.others.retain(|name, other| {
+            let is_known = known.contains(name.as_str());
+            if !is_known && !other.is_buried {
+                left.push(name.clone());
+            }
+            is_known
+        });
+    }
+
     /// The gateways that have died since the last look, if it is ours to clean up.
     fn find_gone(&mut self) -> Vec<Gone> {
         if !self.is_first() {
+            self.left.clear();
             return Vec::new();
         }
-        let mut gone = Vec::new();
+        let mut gone: Vec<Gone> = self.left.drain(..).map(Gone::Node).collect();
         for (name, other) in &mut self.others {
             if other.dies(Instant::now()) {
                 info!(
@@ -188,8 +207,7 @@ impl Keeper {
 
     /// Looks at every record: ends those of the gateways that are gone, forgets what is over.
     async fn sweep(&self, gone: &Gone) -> Result<(), Error> {
-        let tenant = Tenant::parse(RECORDS_TENANT)
-            .map_err(|_| Error::Internal("the tenant of session records has no name"))?;
+        let tenant = records_tenant();
         let mut token = String::new();
         loop {
             let page = ListRequest {

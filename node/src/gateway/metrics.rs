@@ -10,6 +10,7 @@ const RECEIVED: &str = "antumbra_mqtt_messages_received_total";
 const SENT: &str = "antumbra_mqtt_messages_sent_total";
 const DROPPED: &str = "antumbra_mqtt_messages_dropped_total";
 const IGNORED: &str = "antumbra_mqtt_messages_ignored_total";
+const CHANGES: &str = "antumbra_mqtt_changes_total";
 const PLAIN_LOST: &str = "antumbra_mqtt_plain_messages_lost_total";
 const REPEATED: &str = "antumbra_mqtt_pushes_repeated_total";
 
@@ -30,6 +31,10 @@ pub(crate) fn describe() {
         "Messages to reserved topics that are not served, acknowledged and dropped, by family"
     );
     describe_counter!(
+        CHANGES,
+        "Changes that shards told this node, for devices and other clients that are connected"
+    );
+    describe_counter!(
         PLAIN_LOST,
         "Messages between clients that another node did not take"
     );
@@ -37,6 +42,11 @@ pub(crate) fn describe() {
         REPEATED,
         "Pushes to devices that were repeated without a PUBACK"
     );
+}
+
+/// A shard told of a change.
+pub(crate) fn change() {
+    counter!(CHANGES).increment(1);
 }
 
 /// A connection that is open; counted until dropped.

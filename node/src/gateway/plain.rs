@@ -210,7 +210,10 @@ async fn send_all(shadows: &Shadows, name: &str, mut queue: mpsc::Receiver<Arc<P
             batch.push(next);
         }
         let count = batch.len();
-        let node = shadows.other_nodes().find(|node| node.name == name);
+        let node = shadows
+            .other_nodes()
+            .into_iter()
+            .find(|node| node.name == name);
         let sent = match node {
             Some(node) => send(shadows, &node, &batch).await,
             None => false,

@@ -10,23 +10,24 @@ use std::sync::Arc;
 use antumbra_shadow::{DeviceId, DeviceKey, Tenant};
 use parking_lot::Mutex;
 use uuid::Uuid;
-use xxhash_rust::xxh3::xxh3_64;
 
 use super::mqtt::session::ServerCause;
 use super::mqtt::topics;
-use super::records::ClientKey;
+use super::records::{ClientKey, records_tenant};
 use super::slot::{Note, Slot};
+use crate::shadows::{Wanted, mark_of};
 
 /// The connections of a node.
-#[derive(Default)]
 pub(crate) struct Registry {
     inner: Mutex<Inner>,
+    wanted: Arc<Wanted>,
 }
 
 #[derive(Default)]
 struct Inner {
     clients: HashMap<ClientKey, Client>,
-    /// By [`hash_of`].
+    /// By [`mark_of`]: two devices with one mark are told of each other's changes, and their
+    /// subscriptions tell them apart.
     devices: HashMap<u64, Slots>,
     tenants: HashMap<Tenant, Crowd>,
 }
@@ -69,6 +70,14 @@ pub(crate) enum Hears {
 }
 
 impl Registry {
+    /// A registry without connections. What they hear becomes wanted.
+    pub(crate) fn new(wanted: Arc<Wanted>) -> Registry {
+        Registry {
+            inner: Mutex::default(),
+            wanted,
+        }
+    }
+
     /// A client has connected. The connection before it, if it is still there, is told to close.
     pub(crate) fn enter(&self, client: ClientKey, session: Uuid, slot: &Arc<Slot>) {
         let newcomer = Client {
@@ -101,8 +110,17 @@ impl Registry {
     pub(crate) fn listen(&self, tenant: &Tenant, slot: &Arc<Slot>, hears: &Hears) {
         let mut inner = self.inner.lock();
         if let Hears::Device(device) = hears {
-            let slots = inner.devices.entry(hash_of(tenant, device));
+            let mark = mark_of(tenant, device);
+            let slots = inner.devices.entry(mark);
+            if matches!(slots, Entry::Vacant(_)) {
+                self.wanted.want(mark);
+            }
             return add(slots, slot);
+        }
+        match hears {
+            Hears::Devices => self.wanted.want_all(tenant),
+            Hears::Presence => self.wanted.want_all(&records_tenant()),
+            Hears::Device(_) | Hears::Topics(_) => {}
         }
         let crowd = inner.tenants.entry(tenant.clone()).or_default();
         match hears {
@@ -120,7 +138,11 @@ impl Registry {
     pub(crate) fn ignore(&self, tenant: &Tenant, slot: &Arc<Slot>, hears: &Hears) {
         let mut inner = self.inner.lock();
         if let Hears::Device(device) = hears {
-            return take(&mut inner.devices, &hash_of(tenant, device), slot);
+            let mark = mark_of(tenant, device);
+            if take(&mut inner.devices, &mark, slot) {
+                self.wanted.leave(mark);
+            }
+            return;
         }
         let Some(crowd) = inner.tenants.get_mut(tenant) else {
             return;
@@ -128,14 +150,22 @@ impl Registry {
         let is_other = |other: &Arc<Slot>| !Arc::ptr_eq(other, slot);
         match hears {
             Hears::Device(_) => {}
-            Hears::Devices => crowd.shadows.retain(is_other),
-            Hears::Presence => crowd.presence.retain(is_other),
+            Hears::Devices => {
+                crowd.shadows.retain(is_other);
+                self.wanted.leave_all(tenant);
+            }
+            Hears::Presence => {
+                crowd.presence.retain(is_other);
+                self.wanted.leave_all(&records_tenant());
+            }
             Hears::Topics(filter) if topics::has_wildcard(filter) => {
                 let is_this =
                     |(known, owner): &(Box<str>, Arc<Slot>)| known == filter && !is_other(owner);
                 crowd.wild.retain(|entry| !is_this(entry));
             }
-            Hears::Topics(filter) => take(&mut crowd.exact, filter, slot),
+            Hears::Topics(filter) => {
+                take(&mut crowd.exact, filter, slot);
+            }
         }
         if crowd.is_empty() {
             inner.tenants.remove(tenant);
@@ -145,7 +175,7 @@ impl Registry {
     /// Tells whoever may hear of this device's shadows.
     pub(crate) fn tell_of_device(&self, device: &DeviceKey, note: &Note) {
         let inner = self.inner.lock();
-        if let Some(slots) = inner.devices.get(&hash_of(&device.tenant, &device.device)) {
+        if let Some(slots) = inner.devices.get(&mark_of(&device.tenant, &device.device)) {
             slots.tell(note);
         }
         if let Some(crowd) = inner.tenants.get(&device.tenant) {
@@ -160,7 +190,7 @@ impl Registry {
     pub(crate) fn others_hear(&self, device: &DeviceKey, slot: &Arc<Slot>) -> bool {
         let inner = self.inner.lock();
         let is_other = |other: &Arc<Slot>| !Arc::ptr_eq(other, slot);
-        let hash = hash_of(&device.tenant, &device.device);
+        let hash = mark_of(&device.tenant, &device.device);
         let listening = inner.devices.get(&hash);
         let crowd = inner.tenants.get(&device.tenant);
         listening.is_some_and(|slots| slots.as_slice().iter().any(is_other))
@@ -170,7 +200,7 @@ impl Registry {
     /// Tells whoever may hear of this device's shadows, but for this connection.
     pub(crate) fn tell_others(&self, device: &DeviceKey, slot: &Arc<Slot>, note: &Note) {
         let inner = self.inner.lock();
-        let hash = hash_of(&device.tenant, &device.device);
+        let hash = mark_of(&device.tenant, &device.device);
         let listening = inner.devices.get(&hash).into_iter();
         let crowd = inner.tenants.get(&device.tenant).into_iter();
         let slots = listening
@@ -255,15 +285,6 @@ impl Slots {
     }
 }
 
-/// Two devices with one hash are told of each other's changes; their subscriptions tell them apart.
-fn hash_of(tenant: &Tenant, device: &DeviceId) -> u64 {
-    let mut bytes = Vec::with_capacity(tenant.as_str().len() + 1 + device.as_str().len());
-    bytes.extend_from_slice(tenant.as_str().as_bytes());
-    bytes.push(0);
-    bytes.extend_from_slice(device.as_str().as_bytes());
-    xxh3_64(&bytes)
-}
-
 /// Adds a connection, once for each time that it asks.
 fn add<K>(entry: Entry<'_, K, Slots>, slot: &Arc<Slot>) {
     match entry {
@@ -280,21 +301,24 @@ fn add<K>(entry: Entry<'_, K, Slots>, slot: &Arc<Slot>) {
     }
 }
 
-fn take<K, Q>(map: &mut HashMap<K, Slots>, key: &Q, slot: &Arc<Slot>)
+/// Removes a connection; true when it was the last.
+fn take<K, Q>(map: &mut HashMap<K, Slots>, key: &Q, slot: &Arc<Slot>) -> bool
 where
     K: std::borrow::Borrow<Q> + std::hash::Hash + Eq,
     Q: std::hash::Hash + Eq + ?Sized,
 {
     let Some(slots) = map.get_mut(key) else {
-        return;
+        return false;
     };
     let mut left = slots.as_slice().to_vec();
     left.retain(|other| !Arc::ptr_eq(other, slot));
-    if left.is_empty() {
+    let is_last = left.is_empty();
+    if is_last {
         map.remove(key);
     } else {
         *slots = Slots::Many(left);
     }
+    is_last
 }
 
 #[cfg(test)]

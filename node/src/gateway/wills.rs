@@ -15,10 +15,12 @@ use uuid::Uuid;
 
 use super::plain::{PlainMessage, Router};
 use super::records::ClientKey;
+use crate::shadows::{Want, Wanted};
 
 /// The wills that wait on this node.
 pub(crate) struct Wills {
     router: Arc<Router>,
+    wanted: Arc<Wanted>,
     waiting: Mutex<HashMap<ClientKey, Waiting>>,
     stop: CancellationToken,
 }
@@ -27,12 +29,19 @@ struct Waiting {
     /// The connection whose will it is.
     session: Uuid,
     message: PlainMessage,
+    /// So that this node hears of the client's next connection.
+    _record: Option<Want>,
 }
 
 impl Wills {
-    pub(crate) fn new(router: Arc<Router>, stop: CancellationToken) -> Arc<Wills> {
+    pub(crate) fn new(
+        router: Arc<Router>,
+        wanted: Arc<Wanted>,
+        stop: CancellationToken,
+    ) -> Arc<Wills> {
         Arc::new(Wills {
             router,
+            wanted,
             waiting: Mutex::default(),
             stop,
         })
@@ -46,7 +55,11 @@ impl Wills {
         delay_s: u32,
     ) {
         let client = message.publisher;
-        let waiting = Waiting { session, message };
+        let waiting = Waiting {
+            session,
+            message,
+            _record: client.device().map(|record| self.wanted.hold(&record)),
+        };
         let before = self.waiting.lock().insert(client, waiting);
         if let Some(before) = before {
             // Its session has ended: there is another one, that has a will of its own.

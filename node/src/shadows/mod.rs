@@ -9,6 +9,7 @@
 
 mod account;
 mod answer;
+mod attached;
 mod caller;
 mod context;
 mod cursor;
@@ -32,6 +33,7 @@ mod table;
 #[cfg(test)]
 mod tests;
 mod trim;
+mod wanted;
 mod watch;
 
 use std::collections::BTreeMap;
@@ -71,7 +73,9 @@ pub(crate) use metrics::describe as describe_metrics;
 pub(crate) use port::Faults;
 pub(crate) use relay::{Relay, RelayLimits};
 pub(crate) use trim::{TrimLimits, Trimmer};
+pub(crate) use wanted::{Want, Wanted, mark_of};
 
+use attached::Attachments;
 use cursor::Cursor;
 use forward::Hints;
 use table::Table;
@@ -148,10 +152,14 @@ struct Inner {
     cluster: OnceLock<ClusterMark>,
     config: ShadowsConfig,
     table: ArcSwap<Table>,
+    /// All nodes of the cluster, by name, gateways included.
+    nodes: ArcSwap<BTreeMap<String, Node>>,
     /// Counts the tables, so that watches learn of a new one.
     tables: Announcer<u64>,
     hints: Hints,
     watchers: Arc<Semaphore>,
+    /// What gateways on other nodes want of the replicas here.
+    attachments: Arc<Attachments>,
     opening_scans: Arc<Semaphore>,
     /// Requests of other nodes that may still be taken.
     served: Semaphore,
@@ -175,9 +183,11 @@ impl Shadows {
             peers,
             cluster: OnceLock::new(),
             table: ArcSwap::default(),
+            nodes: ArcSwap::default(),
             tables: Announcer::new(0),
             hints: Hints::default(),
             watchers: Arc::new(Semaphore::new(config.watchers_max)),
+            attachments: Arc::default(),
             opening_scans: Arc::new(Semaphore::new(config.opening_scans_max)),
             served: Semaphore::new(config.served_max),
             config,
@@ -212,6 +222,12 @@ impl Shadows {
         self.inner.hints.keep(known);
         self.inner.table.store(Arc::new(table));
         self.inner.tables.send_modify(|count| *count += 1);
+    }
+
+    /// Replaces what is known of the nodes of the cluster.
+    pub(crate) fn set_nodes(&self, nodes: impl Iterator<Item = Node>) {
+        let by_name = nodes.map(|node| (node.name.clone(), node));
+        self.inner.nodes.store(Arc::new(by_name.collect()));
     }
 
     /// Carries one command out on a device and gives its outcome, accepted or rejected.
@@ -279,16 +295,11 @@ impl Shadows {
         table.contexts().map(|context| context.twins.live()).sum()
     }
 
-    /// The other nodes that have a replica of some shard, by name.
-    pub(crate) fn other_nodes(&self) -> impl Iterator<Item = Node> {
-        let table = self.table();
-        let places = table.places();
-        let nodes = places.flat_map(|place| place.replicas.values());
-        let others = nodes.filter(|node| node.name != self.inner.node);
-        let by_name: BTreeMap<String, Node> = others
-            .map(|node| (node.name.clone(), node.clone()))
-            .collect();
-        by_name.into_values()
+    /// The other nodes of the cluster, by name.
+    pub(crate) fn other_nodes(&self) -> Vec<Node> {
+        let nodes = self.inner.nodes.load();
+        let others = nodes.values().filter(|node| node.name != self.inner.node);
+        others.cloned().collect()
     }
 
     /// Sends another node something that is neither command nor question, and waits until it has it.

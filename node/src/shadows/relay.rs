@@ -13,7 +13,9 @@ use antumbra_shadow::{Change, DeviceKey, Position, Tenant};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
+use super::attached::Attached;
 use super::cursor::end_of;
+use super::wanted::Wanted;
 
 /// Changes that one call of [`Subscription::take`] looks at: bounds the time under the lock.
 const SCAN_MAX: usize = 1024;
@@ -22,7 +24,7 @@ const SCAN_MAX: usize = 1024;
 const CHANGE_OVERHEAD_BYTES: usize = 512;
 
 /// Which devices a watcher wants to hear of.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(crate) enum Interest {
     /// Exactly these.
     Devices(Arc<BTreeSet<DeviceKey>>),
@@ -33,8 +35,11 @@ pub(crate) enum Interest {
         /// Start of the device id.
         prefix: Arc<str>,
     },
-    /// Every device of every tenant, records of this node included.
-    All,
+    /// Those that this gateway wants, records of the node included. From a replica here every device
+    /// is told, because that costs nothing.
+    Wanted(Arc<Wanted>),
+    /// Those that a gateway on another node wants.
+    Attached(Arc<Attached>),
 }
 
 impl Interest {
@@ -45,7 +50,8 @@ impl Interest {
             Interest::Prefix { tenant, prefix } => {
                 device.tenant == *tenant && device.device.as_str().starts_with(&**prefix)
             }
-            Interest::All => true,
+            Interest::Wanted(_) => true,
+            Interest::Attached(attached) => attached.wants(device),
         }
     }
 }
@@ -162,7 +168,9 @@ impl Relay {
                     inner.by_device.entry(device.clone()).or_default().push(id);
                 }
             }
-            Interest::Prefix { .. } | Interest::All => inner.by_prefix.push(id),
+            Interest::Prefix { .. } | Interest::Wanted(_) | Interest::Attached(_) => {
+                inner.by_prefix.push(id);
+            }
         }
         let slot = Slot {
             interest,
@@ -192,7 +200,7 @@ impl Relay {
                     }
                 }
             }
-            Interest::Prefix { .. } | Interest::All => {
+            Interest::Prefix { .. } | Interest::Wanted(_) | Interest::Attached(_) => {
                 inner.by_prefix.retain(|other| *other != id);
             }
         }

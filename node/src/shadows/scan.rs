@@ -137,7 +137,7 @@ fn ranges(context: &ShardContext, interest: &Interest) -> Vec<(Key, Key)> {
                 (prefix, end)
             })
             .collect(),
-        Interest::Prefix { .. } | Interest::All => vec![(
+        Interest::Prefix { .. } | Interest::Wanted(_) | Interest::Attached(_) => vec![(
             keys::documents_from(context.range.start),
             keys::documents_end(context.range.end),
         )],

@@ -4,6 +4,7 @@
 
 mod route;
 mod support;
+mod wanted;
 mod watches;
 
 use std::net::{Ipv4Addr, SocketAddr};

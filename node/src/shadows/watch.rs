@@ -7,6 +7,7 @@
 //! a leader only leaves its bookmarks out. A slow reader only slows its own task down; when the relay
 //! has moved on it falls behind, and when the feed was trimmed meanwhile it is reset.
 
+mod attach;
 mod follow;
 mod open;
 mod remote;
@@ -35,6 +36,7 @@ use super::events::{
 use super::feed::prove;
 use super::outbox::{Gone, Outbox};
 use super::relay::Interest;
+use super::wanted::Wanted;
 use super::{Caller, Shadows, metrics};
 
 use follow::{Follow, Origin, Turn};
@@ -61,11 +63,12 @@ impl Shadows {
         self.start_watch(caller.tenant.clone(), interest, opening, request.cursor)
     }
 
-    /// Follows every change of every tenant from about now on, for this node's own use; without
-    /// opening documents: each [`WatchEvent::Synced`] says that changes from then on are told, and
-    /// that those before it may have been missed.
-    pub(crate) fn follow_all(&self) -> Result<WatchStream, Error> {
-        self.start_watch(None, Interest::All, Opening::Nothing, None)
+    /// Follows what this gateway wants, of all tenants and with the records of the node, from about now
+    /// on; more may be told, too. Without opening documents: each [`WatchEvent::Synced`] says that
+    /// changes from then on are told, and that those before it may have been missed.
+    pub(crate) fn follow_wanted(&self, wanted: &Arc<Wanted>) -> Result<WatchStream, Error> {
+        let interest = Interest::Wanted(Arc::clone(wanted));
+        self.start_watch(None, interest, Opening::Nothing, None)
     }
 
     fn start_watch(
@@ -103,7 +106,7 @@ impl Shadows {
         let table = self.table();
         let map = table.map()?;
         let shards: BTreeSet<ShardId> = match interest {
-            Interest::Prefix { .. } | Interest::All => {
+            Interest::Prefix { .. } | Interest::Wanted(_) | Interest::Attached(_) => {
                 map.places().iter().map(|place| place.shard).collect()
             }
             Interest::Devices(devices) => devices.iter().map(|d| map.route(d.hash())).collect(),

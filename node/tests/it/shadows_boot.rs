@@ -66,6 +66,13 @@ async fn foreign_or_damaged_directory_is_refused_and_kept() {
         .err()
         .expect("another node is refused");
     assert_eq!(refused.code(), "WRONG_NODE");
+    let mut other = config.clone();
+    other.node.storage = false;
+    let refused = try_start(&other)
+        .await
+        .err()
+        .expect("a gateway does not take a directory with replicas");
+    assert_eq!(refused.code(), "DIRECTORY_HOLDS_DATA");
 
     let header = directory.path().join("identity");
     let good = fs::read(&header).unwrap();

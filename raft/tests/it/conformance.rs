@@ -24,7 +24,7 @@ impl StoreBuilder<TypeConfig, ShardLog, ShardState, Guard> for Builder {
         let directory = TempDir::new().unwrap();
         let host = open(directory.path()).await;
         let machine = Arc::new(Counters::default());
-        let (log, state) = host.stores(&spec(1), machine).await.unwrap();
+        let (log, state) = host.replica_stores(&spec(1), machine).await.unwrap();
         let guard = Guard {
             _host: host,
             _directory: directory,

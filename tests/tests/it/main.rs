@@ -26,6 +26,7 @@ mod long_disk;
 mod mqtt_cluster;
 mod mqtt_connect;
 mod mqtt_deltas;
+mod mqtt_gateways;
 mod mqtt_malformed;
 mod mqtt_presence;
 mod mqtt_publish;

@@ -14,37 +14,43 @@ use serde_json::{Value, json};
 use crate::mqtt_shadows::{classic, client, desired, hear, reported};
 
 /// Longer than an election, the end of a lease and the start of a node together.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
-/// `antumbra dev --nodes 3`.
-struct Cluster {
-    node: Node,
-    _data: tempfile::TempDir,
+/// `antumbra dev --nodes 3`, and gateways after the nodes.
+pub(crate) struct Cluster {
+    pub(crate) node: Node,
+    pub(crate) data: tempfile::TempDir,
 }
 
 impl Cluster {
     fn start() -> Cluster {
+        Cluster::with_gateways(0)
+    }
+
+    pub(crate) fn with_gateways(gateways: u16) -> Cluster {
         let data = tempfile::tempdir().unwrap();
         let options = Options::new(data.path())
             .with_argument("--nodes")
-            .with_argument("3");
+            .with_argument("3")
+            .with_argument("--gateways")
+            .with_argument(&gateways.to_string());
         Cluster {
             node: Node::start(&options).unwrap(),
-            _data: data,
+            data,
         }
     }
 
-    fn door(&self, node: u16, offset: u16) -> SocketAddr {
+    pub(crate) fn door(&self, node: u16, offset: u16) -> SocketAddr {
         let port = self.node.base_port() + 100 * (node - 1) + offset;
         SocketAddr::from((Ipv4Addr::LOCALHOST, port))
     }
 
-    fn mqtt(&self, node: u16) -> SocketAddr {
+    pub(crate) fn mqtt(&self, node: u16) -> SocketAddr {
         self.door(node, 83)
     }
 
     /// Changes what a device should be, through the HTTP door of a node; again until it is done.
-    fn update(&self, node: u16, thing: &str, update: &Value) -> u64 {
+    pub(crate) fn update(&self, node: u16, thing: &str, update: &Value) -> u64 {
         let target = format!("/things/{thing}/shadow");
         let body = update.to_string();
         let deadline = Instant::now() + PATIENCE;
@@ -61,27 +67,31 @@ impl Cluster {
         }
     }
 
-    fn document(&self, node: u16, thing: &str) -> Value {
+    pub(crate) fn document(&self, node: u16, thing: &str) -> Value {
         let answer = http::get(self.door(node, 80), &format!("/things/{thing}/shadow")).unwrap();
         serde_json::from_slice(&answer.body).unwrap()
     }
 
     /// `kill -9`; it is started again by itself.
     fn kill(&self, node: u16) {
+        self.signal(&format!("node-{node}"), "-9");
+    }
+
+    /// Sends a signal to the first process that a node had.
+    pub(crate) fn signal(&self, name: &str, signal: &str) {
         let output = self.node.output();
-        let start = format!("  node-{node} ");
-        // The last pid that was said of it.
+        let start = format!("  {name} ");
         let line = output
             .lines()
             .find(|line| line.starts_with(&start))
             .unwrap();
         let pid = line.rsplit(' ').next().unwrap();
-        let killed = Command::new("kill").args(["-9", pid]).status().unwrap();
-        assert!(killed.success());
+        let sent = Command::new("kill").args([signal, pid]).status().unwrap();
+        assert!(sent.success());
     }
 }
 
-fn durable(client_id: &str) -> Connect {
+pub(crate) fn durable(client_id: &str) -> Connect {
     Connect::durable(Version::V5, client_id)
 }
 

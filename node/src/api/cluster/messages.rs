@@ -137,6 +137,7 @@ fn node(survey: &Survey, id: NodeId, info: &NodeInfo) -> v1::Node {
         reason,
         replicas: count(on),
         leaderships: count(led),
+        is_gateway: !info.storage,
     }
 }
 

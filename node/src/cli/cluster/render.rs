@@ -81,6 +81,7 @@ pub(crate) fn nodes_value(nodes: &[Node]) -> Value {
             ("reason", or_null(&node.reason)),
             ("replicas", number(node.replicas.into())),
             ("leaderships", number(node.leaderships.into())),
+            ("gateway", Value::Bool(node.is_gateway)),
         ])
     })
 }
@@ -96,6 +97,7 @@ pub(crate) fn nodes_text(nodes: &[Node]) -> String {
         vec![
             node.name.clone(),
             node.number.to_string(),
+            role_of(node).to_owned(),
             node.leaderships.to_string(),
             node.replicas.to_string(),
             node.grpc_address.clone(),
@@ -105,9 +107,16 @@ pub(crate) fn nodes_text(nodes: &[Node]) -> String {
         ]
     });
     let header = [
-        "node", "number", "leads", "replicas", "grpc", "http", "peer", "state",
+        "node", "number", "role", "leads", "replicas", "grpc", "http", "peer", "state",
     ];
     table(&header, rows)
+}
+
+fn role_of(node: &Node) -> &'static str {
+    match node.is_gateway {
+        true => "gateway",
+        false => "storage",
+    }
 }
 
 /// Shards as a JSON array.

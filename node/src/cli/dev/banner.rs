@@ -37,9 +37,15 @@ antumbra {version}: one node for development
 
 /// For several, with their process ids in the same order.
 pub(super) fn several(plan: &Plan, pids: &[u32], program: &str) -> String {
-    let nodes = plan.members.len();
+    let nodes = plan.members.iter().filter(|member| member.storage).count();
+    let gateways = match plan.members.len() - nodes {
+        0 => String::new(),
+        1 => " and 1 gateway".to_owned(),
+        several => format!(" and {several} gateways"),
+    };
+    let plural = if nodes == 1 { "" } else { "s" };
     let mut text = format!(
-        "antumbra {}: {nodes} nodes for development\n\n",
+        "antumbra {}: {nodes} node{plural}{gateways} for development\n\n",
         env!("CARGO_PKG_VERSION")
     );
     for (nth, member) in plan.members.iter().enumerate() {
@@ -100,7 +106,7 @@ mod tests {
     /// A command without the port that it needs would reach another cluster or none.
     #[test]
     fn commands_name_the_doors_they_need() {
-        let plan = Plan::new(Path::new("/d"), 7400, 3).unwrap();
+        let plan = Plan::new(Path::new("/d"), 7400, 3, 0).unwrap();
         let text = several(&plan, &[11, 12, 13], "./antumbra");
         for line in [
             "  node-2   gRPC http://127.0.0.1:7500   HTTP http://127.0.0.1:7580   MQTT mqtt://127.0.0.1:1983   pid 12\n",
@@ -111,7 +117,7 @@ mod tests {
         ] {
             assert!(text.contains(line), "no `{line}` in\n{text}");
         }
-        let plan = Plan::new(Path::new("/d"), 8400, 3).unwrap();
+        let plan = Plan::new(Path::new("/d"), 8400, 3, 0).unwrap();
         let text = several(&plan, &[11, 12, 13], "antumbra");
         let line = "  antumbra shadow update --endpoint http://127.0.0.1:8400 lamp-1 ";
         assert!(text.contains(line), "{text}");

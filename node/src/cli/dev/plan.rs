@@ -21,6 +21,10 @@ const HTTP_OFFSET: u16 = 80;
 const MQTT_OFFSET: u16 = 83;
 /// The usual port of MQTT.
 const MQTT_PORT: u16 = 1883;
+/// Offset of the MQTT door with TLS from the gRPC door, unless that is at its usual port.
+const MQTTS_OFFSET: u16 = 84;
+/// The usual port of MQTT with TLS.
+const MQTTS_PORT: u16 = 8883;
 /// Offset of a node from the one before.
 const NODE_OFFSET: u16 = 100;
 
@@ -31,6 +35,7 @@ pub(super) const DATA_DIR: &str = "node.data_dir";
 const PER_NODE: &[(&str, &str)] = &[
     ("node", "name"),
     ("node", "data_dir"),
+    ("node", "storage"),
     ("cluster", "seeds"),
     ("cluster", "expect"),
     ("peer", "listen"),
@@ -38,6 +43,7 @@ const PER_NODE: &[(&str, &str)] = &[
     ("api", "listen"),
     ("http", "listen"),
     ("mqtt", "listen"),
+    ("mqtt", "tls_listen"),
 ];
 
 /// The nodes of a cluster on this machine.
@@ -45,14 +51,18 @@ const PER_NODE: &[(&str, &str)] = &[
 pub(super) struct Plan {
     /// Directory of everything; absolute.
     pub(super) directory: PathBuf,
-    /// The nodes in order.
+    /// The nodes in order, those that keep data first.
     pub(super) members: Vec<Member>,
+    /// Whether they have an MQTT door with TLS, too.
+    pub(super) is_secure: bool,
 }
 
 /// One node.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Member {
     pub(super) name: String,
+    /// Whether it keeps data.
+    pub(super) storage: bool,
     pub(super) ports: Ports,
     pub(super) data_dir: PathBuf,
     pub(super) config_file: PathBuf,
@@ -66,17 +76,29 @@ pub(super) struct Ports {
     pub(super) peer: SocketAddr,
     pub(super) http: SocketAddr,
     pub(super) mqtt: SocketAddr,
+    /// MQTT with TLS, where there is a certificate for it.
+    pub(super) mqtts: SocketAddr,
 }
 
 impl Plan {
-    /// So many nodes over a directory, the first at `base_port`.
-    pub(super) fn new(directory: &Path, base_port: u16, nodes: u16) -> Result<Plan, Problem> {
+    /// So many nodes and gateways over a directory, the first at `base_port`.
+    pub(super) fn new(
+        directory: &Path,
+        base_port: u16,
+        nodes: u16,
+        gateways: u16,
+    ) -> Result<Plan, Problem> {
         let directory = std::path::absolute(directory).map_err(|error| {
             Problem::new(Exit::Usage, format!("cannot use {}", directory.display())).why(error)
         })?;
-        let members = (1..=nodes).map(|number| {
-            let name = format!("node-{number}");
+        let members = (1..=nodes + gateways).map(|number| {
+            let storage = number <= nodes;
+            let name = match storage {
+                true => format!("node-{number}"),
+                false => format!("gateway-{}", number - nodes),
+            };
             Ok(Member {
+                storage,
                 ports: ports(base_port, number)?,
                 data_dir: directory.join(&name),
                 config_file: directory.join(format!("{name}.toml")),
@@ -87,7 +109,13 @@ impl Plan {
         Ok(Plan {
             members: members.collect::<Result<_, Problem>>()?,
             directory,
+            is_secure: false,
         })
+    }
+
+    /// With an MQTT door with TLS at each of them, or without.
+    pub(super) fn secure(self, is_secure: bool) -> Plan {
+        Plan { is_secure, ..self }
     }
 
     /// Writes the files of the nodes.
@@ -106,7 +134,8 @@ impl Plan {
         let mut config = Config::default();
         config.node.name.clone_from(&member.name);
         config.node.data_dir.clone_from(&member.data_dir);
-        let seeds = self.members.iter();
+        config.node.storage = member.storage;
+        let seeds = self.members.iter().filter(|member| member.storage);
         config.cluster.seeds.0 = seeds
             .map(|seed| (seed.name.clone(), seed.ports.peer.to_string()))
             .collect();
@@ -114,8 +143,11 @@ impl Plan {
         config.api.listen = member.ports.grpc;
         config.http.listen = member.ports.http;
         config.mqtt.listen = member.ports.mqtt;
-        let nodes = self.members.len();
-        let mut text = format!("# Written by every start of `antumbra dev --nodes {nodes}`.\n");
+        if self.is_secure {
+            config.mqtt.tls_listen = member.ports.mqtts.to_string();
+        }
+        let mut text =
+            "# Written by every start of `antumbra dev` with several nodes.\n".to_owned();
         let mut section = "";
         for (next, option) in PER_NODE {
             if section != *next {
@@ -159,6 +191,10 @@ pub(super) fn ports(base_port: u16, number: u16) -> Result<Ports, Problem> {
         mqtt: address(match base_port {
             DEFAULT_PORT => MQTT_PORT + offset,
             _ => port(MQTT_OFFSET)?,
+        }),
+        mqtts: address(match base_port {
+            DEFAULT_PORT => MQTTS_PORT + offset,
+            _ => port(MQTTS_OFFSET)?,
         }),
     })
 }
@@ -209,7 +245,7 @@ mod tests {
 
     #[test]
     fn nodes_are_a_hundred_ports_apart() {
-        let plan = Plan::new(Path::new("/d"), 7400, 3).unwrap();
+        let plan = Plan::new(Path::new("/d"), 7400, 3, 0).unwrap();
         let seen: Vec<_> = plan
             .members
             .iter()
@@ -238,11 +274,11 @@ mod tests {
 
     #[test]
     fn ports_end_at_65535() {
-        assert!(Plan::new(Path::new("/d"), 65_252, 3).is_ok());
-        let problem = Plan::new(Path::new("/d"), 65_253, 3).unwrap_err();
+        assert!(Plan::new(Path::new("/d"), 65_251, 3, 0).is_ok());
+        let problem = Plan::new(Path::new("/d"), 65_252, 3, 0).unwrap_err();
         let text = problem.render(false);
         assert!(text.contains("node-3 would need port 65536"), "{text}");
-        assert!(ports(65_453, 1).is_err());
+        assert!(ports(65_452, 1).is_err());
         assert_eq!(ports(0, 1).unwrap().http.port(), 0);
     }
 
@@ -250,7 +286,7 @@ mod tests {
     /// would come from the environment.
     #[test]
     fn file_of_a_node_is_a_valid_configuration() {
-        let plan = Plan::new(Path::new("/d \"quoted\""), 7400, 3).unwrap();
+        let plan = Plan::new(Path::new("/d \"quoted\""), 7400, 3, 0).unwrap();
         let text = plan.config_text(&plan.members[1]);
         let loaded = config::load(&Sources {
             file: Some((Path::new("node-2.toml"), &text)),
@@ -279,11 +315,33 @@ mod tests {
         assert!(variables.any(|name| name == "ANTUMBRA_NODE_DATA_DIR"));
     }
 
+    /// Nobody founds a cluster with a gateway, or asks one to let it in.
+    #[test]
+    fn gateways_come_after_the_nodes_and_are_no_seeds() {
+        let plan = Plan::new(Path::new("/d"), 7400, 1, 2).unwrap();
+        let names: Vec<_> = plan.members.iter().map(|m| m.name.as_str()).collect();
+        assert_eq!(names, ["node-1", "gateway-1", "gateway-2"]);
+        assert_eq!(plan.members[2].ports.mqtt.port(), 2083);
+        let text = plan.config_text(&plan.members[1]);
+        assert!(text.contains("\nstorage = false\n"), "{text}");
+        assert!(text.contains("\ntls_listen = \"\"\n"), "{text}");
+        let plan = plan.secure(true);
+        let text = plan.config_text(&plan.members[1]);
+        let door = "\ntls_listen = \"127.0.0.1:8983\"\n";
+        assert!(text.contains(door), "{text}");
+        let seeds = "\nseeds = \"node-1=127.0.0.1:7401\"\n";
+        assert!(text.contains(seeds), "{text}");
+        assert!(
+            plan.config_text(&plan.members[0])
+                .contains("\nstorage = true\n")
+        );
+    }
+
     #[test]
     fn former_base_port_is_read_from_the_file_of_the_first_node() {
         let directory = tempfile::tempdir().unwrap();
         assert_eq!(former_base_port(directory.path()), None);
-        Plan::new(directory.path(), 8400, 3)
+        Plan::new(directory.path(), 8400, 3, 0)
             .unwrap()
             .write()
             .unwrap();

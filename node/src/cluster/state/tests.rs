@@ -9,6 +9,7 @@ fn node(number: u64) -> NodeInfo {
         peer: format!("127.0.0.1:{}", 7301 + 100 * number),
         grpc: format!("127.0.0.1:{}", 7300 + 100 * number),
         http: format!("127.0.0.1:{}", 7380 + 100 * number),
+        storage: true,
     }
 }
 
@@ -82,6 +83,53 @@ fn returning_node_keeps_everything_and_may_move() {
     assert_eq!(again.version, after.version, "nothing changed");
 }
 
+/// Gateways come and go, and nothing of what is kept may go with them.
+#[test]
+fn gateway_leaves_and_a_node_with_replicas_does_not() {
+    let state = founded(3, 3);
+    let gateway = NodeInfo {
+        name: "gateway-1".into(),
+        storage: false,
+        ..node(9)
+    };
+    let (joined, reply) = apply(&state, MetaCommand::Join(gateway.clone()));
+    let number = NodeId(4);
+    assert_eq!(
+        reply,
+        MetaReply::Joined {
+            node: number,
+            version: 2
+        }
+    );
+    assert_eq!(ids(&joined), ids(&state));
+    let leave = |name: &str, incarnation| MetaCommand::Left {
+        name: name.into(),
+        incarnation,
+    };
+    let refused = [
+        leave("gateway-1", Uuid::from_u128(1)),
+        leave("node-2", node(2).incarnation),
+        MetaCommand::Join(NodeInfo {
+            storage: false,
+            ..node(2)
+        }),
+    ];
+    for command in refused {
+        let (unchanged, reply) = apply(&joined, command);
+        assert!(matches!(reply, MetaReply::Refused(_)), "{reply:?}");
+        assert_eq!(unchanged, joined);
+    }
+    let (left, reply) = apply(&joined, leave("gateway-1", gateway.incarnation));
+    assert_eq!(reply, MetaReply::Done { version: 3 });
+    assert_eq!(left.nodes, state.nodes);
+    let (again, _) = apply(&left, leave("gateway-1", gateway.incarnation));
+    assert_eq!(again, left, "it is gone already");
+    let (back, _) = apply(&left, MetaCommand::Join(gateway));
+    assert!(!back.nodes.contains_key(&number), "numbers are not reused");
+    let read = ClusterState::decode(&back.encode()).unwrap();
+    assert_eq!(read, back);
+}
+
 /// An old directory that comes back must not take its name from the one that replaced it.
 #[test]
 fn only_the_present_incarnation_can_move() {
@@ -129,6 +177,13 @@ fn founding_that_makes_no_sense_is_refused() {
         },
         Founding {
             members: vec![node(1), node(1)],
+            ..good.clone()
+        },
+        Founding {
+            members: vec![NodeInfo {
+                storage: false,
+                ..node(1)
+            }],
             ..good.clone()
         },
         Founding {

@@ -19,6 +19,7 @@ use crate::gateway::gate;
 use crate::gateway::mqtt::session::{self, Acceptance, Refusal, SessionState};
 use crate::gateway::mqtt::wire::{Connect, Qos, Reason, Version};
 use crate::gateway::records::{Beginning, Expect, Record};
+use crate::shadows::Want;
 
 /// Attempts to write a record that others write, too.
 const ATTEMPTS_MAX: usize = 5;
@@ -57,7 +58,9 @@ pub(super) async fn admit(
     let beginning = beginning(&door, &peer, &connect, &identity, name);
     let is_proven = principal.proven != Proven::Open;
     let plan = Plan::of(&connect, beginning.expiry_s, door.presence, is_proven);
-    let settled = settle(&door, &plan, Record::begin(beginning));
+    let begun = Record::begin(beginning);
+    let hears_record = hear_of(&door, &begun).await;
+    let settled = settle(&door, &plan, begun);
     let settled = settled.await.map_err(|error| refuse(refusal_for(&error)))?;
 
     let stored = settled.stored();
@@ -94,9 +97,20 @@ pub(super) async fn admit(
             subscriptions,
             rules,
             Arc::new(principal),
-            (plan.is_recorded.then_some(settled.record), settled.epoch),
+            (
+                plan.is_recorded.then_some(settled.record),
+                settled.epoch,
+                hears_record,
+            ),
         )),
     })
+}
+
+/// From now on this node hears of the record: whoever writes it after this connection takes over.
+async fn hear_of(door: &Door, record: &Record) -> Option<Want> {
+    let want = door.wanted.hold(&record.key().device()?);
+    door.wanted.settled().await;
+    Some(want)
 }
 
 /// What is done with the record of the client.

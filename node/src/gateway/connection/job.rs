@@ -22,7 +22,7 @@ use crate::error::Error;
 use crate::gateway::dialect::Acknowledge;
 use crate::gateway::door::{Door, Peer, REQUEST_TIMEOUT};
 use crate::gateway::mqtt::session::{PublishToken, Refusal, RequestToken};
-use crate::gateway::mqtt::wire::Connect;
+use crate::gateway::mqtt::wire::{Connect, Grant};
 use crate::gateway::records::{Expect, Record};
 use crate::shadows::{Caller, ListRequest, ReadOptions};
 
@@ -52,6 +52,9 @@ pub(super) enum Job {
     Settle(Filters),
     /// Store what a session that outlives its connection is subscribed to, before it is told so.
     Store(Box<Record>, u64, Filters),
+    /// Wait until all is told that the session hears of, then answer the request to subscribe, if one
+    /// waits.
+    Attach(Option<Subscribed>),
     /// Read the own record: another connection may have taken over unseen.
     Check(Box<Record>),
 }
@@ -79,7 +82,14 @@ pub(super) enum Done {
     },
     Listed(DeviceKey, Result<Vec<ShadowName>, Error>),
     Stored(Box<Record>, Filters, Result<u64, Error>),
+    Attached(Option<Subscribed>),
     Checked(Result<Option<(Record, u64)>, Error>),
+}
+
+/// The answer to a request to subscribe.
+pub(super) struct Subscribed {
+    pub(super) token: RequestToken,
+    pub(super) grants: Vec<Grant>,
 }
 
 /// The work of one connection.
@@ -275,6 +285,10 @@ impl Job {
                 let written = door.records.write(&record, Expect::Epoch(epoch), deadline);
                 let written = written.await;
                 Done::Stored(record, filters, written)
+            }),
+            Job::Attach(subscribed) => Box::pin(async move {
+                door.wanted.settled().await;
+                Done::Attached(subscribed)
             }),
             Job::Check(record) => Box::pin(async move {
                 let deadline = Instant::now() + REQUEST_TIMEOUT;

@@ -299,6 +299,7 @@ impl<S: Stream> Connection<S> {
             } => self.looked(device, shadow, again, result),
             Done::Listed(device, result) => self.listed(&device, result),
             Done::Stored(record, filters, result) => self.stored(record, filters, result),
+            Done::Attached(subscribed) => self.attached(subscribed),
             Done::Checked(result) => self.checked(result),
         }
         self.take_held();
@@ -334,6 +335,7 @@ impl<S: Stream> Connection<S> {
         self.peer.chain = None;
         self.door.registry.enter(client, session, &self.slot);
         self.listen(&[]);
+        self.attach(None);
         self.look_at(&grants);
         // The records may have changed while it was decided.
         self.renew();

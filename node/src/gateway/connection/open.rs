@@ -13,6 +13,7 @@ use crate::gateway::dialect::{
 use crate::gateway::mqtt::session::DeliveryToken;
 use crate::gateway::records::{ClientKey, Record};
 use crate::gateway::registry::Hears;
+use crate::shadows::Want;
 
 /// A push without PUBACK is repeated after so long, then after twice as long, and so on.
 const REPEAT_MS: u64 = 20_000;
@@ -33,6 +34,8 @@ pub(super) struct Open {
     pub(super) principal: Arc<Principal>,
     /// The record of the session, when it has one.
     pub(super) record: Option<Box<Record>>,
+    /// Lets this node hear of what others write to the record.
+    _hears_record: Option<Want>,
     /// Version of the record that this connection wrote last.
     pub(super) epoch: Option<u64>,
     /// The greatest version of the record that another connection wrote, as long as our own is not
@@ -90,7 +93,7 @@ impl Open {
         subscriptions: Subscriptions,
         rules: SessionRules,
         principal: Arc<Principal>,
-        (record, epoch): (Option<Record>, Option<u64>),
+        (record, epoch, hears_record): (Option<Record>, Option<u64>, Option<Want>),
     ) -> Open {
         Open {
             client,
@@ -100,6 +103,7 @@ impl Open {
             rules,
             principal,
             record: record.map(Box::new),
+            _hears_record: hears_record,
             epoch,
             foreign_epoch: 0,
             sent: Vec::new(),

@@ -8,7 +8,7 @@ use bytestring::ByteString;
 use tracing::debug;
 
 use super::admission::qos as dialect_qos;
-use super::job::{Job, key};
+use super::job::{Job, Subscribed, key};
 use super::requests::reason_of;
 use super::{Connection, Stream};
 use crate::error::Error;
@@ -157,10 +157,10 @@ impl<S: Stream> Connection<S> {
                     });
                 }
                 self.listen(&before);
-                self.input(Input::Subscribed {
+                self.attach(Some(Subscribed {
                     token,
                     grants: granted,
-                });
+                }));
                 self.look_anew(&looks);
             }
             Filters::Unsubscribe { token, filters } => {
@@ -170,6 +170,21 @@ impl<S: Stream> Connection<S> {
                 self.listen(&before);
                 self.input(Input::Unsubscribed { token });
             }
+        }
+    }
+
+    /// Answers a request to subscribe once all is told that the session hears of. What is looked at
+    /// afterwards waits, too: else a change between the two could be missed.
+    pub(super) fn attach(&mut self, subscribed: Option<Subscribed>) {
+        match self.door.wanted.is_settled() {
+            true => self.attached(subscribed),
+            false => self.jobs.push_first(Job::Attach(subscribed)),
+        }
+    }
+
+    pub(super) fn attached(&mut self, subscribed: Option<Subscribed>) {
+        if let Some(Subscribed { token, grants }) = subscribed {
+            self.input(Input::Subscribed { token, grants });
         }
     }
 

@@ -14,6 +14,10 @@ fn notes(slot: &Slot) -> usize {
     }
 }
 
+fn registry() -> Registry {
+    Registry::new(Arc::default())
+}
+
 fn device(id: &str) -> DeviceId {
     DeviceId::parse(id).unwrap()
 }
@@ -25,7 +29,7 @@ fn key(id: &str) -> DeviceKey {
 /// A client has one connection: the one before is closed, and its end does not remove the new one.
 #[test]
 fn later_connection_of_a_client_closes_the_earlier() {
-    let registry = Registry::default();
+    let registry = registry();
     let client = ClientKey::new(&Tenant::default(), "a");
     let (first, second) = (Arc::new(Slot::default()), Arc::new(Slot::default()));
     let (one, two) = (Uuid::from_u128(1), Uuid::from_u128(2));
@@ -41,7 +45,7 @@ fn later_connection_of_a_client_closes_the_earlier() {
 /// Connections are told of their device, or of all devices of their tenant, until they leave.
 #[test]
 fn changes_reach_whoever_hears_of_the_device() {
-    let registry = Registry::default();
+    let registry = registry();
     let (pump, backend, other) = (
         Arc::new(Slot::default()),
         Arc::new(Slot::default()),
@@ -67,7 +71,7 @@ fn changes_reach_whoever_hears_of_the_device() {
 /// A message reaches a connection once, whatever the number of its filters that match.
 #[test]
 fn message_reaches_a_connection_once() {
-    let registry = Registry::default();
+    let registry = registry();
     let tenant = Tenant::default();
     let (one, two) = (Arc::new(Slot::default()), Arc::new(Slot::default()));
     let filters = ["a/b", "a/+", "a/#", "b"];
@@ -87,4 +91,34 @@ fn message_reaches_a_connection_once() {
     registry.tell_of_topic(&tenant, "a/b", &Note::Resync);
     assert_eq!((notes(&one), notes(&two)), (0, 0));
     assert!(registry.inner.lock().tenants.is_empty());
+}
+
+/// What nobody hears of any more must not be sent to this node.
+#[test]
+fn what_connections_hear_is_wanted_and_nothing_else() {
+    let wanted = Arc::new(Wanted::default());
+    let registry = Registry::new(Arc::clone(&wanted));
+    let tenant = Tenant::default();
+    let (first, second) = (Arc::new(Slot::default()), Arc::new(Slot::default()));
+    let lamp = Hears::Device(device("lamp"));
+    let all = [&lamp, &Hears::Devices, &Hears::Presence];
+    for hears in all {
+        registry.listen(&tenant, &first, hears);
+        registry.listen(&tenant, &second, hears);
+    }
+    let count = || wanted.count();
+    assert_eq!(
+        count(),
+        (1, 2),
+        "one device; its tenant, and that of records"
+    );
+    for hears in all {
+        registry.ignore(&tenant, &first, hears);
+    }
+    assert_eq!(count(), (1, 2));
+    for hears in all {
+        registry.ignore(&tenant, &second, hears);
+    }
+    assert_eq!(count(), (0, 0));
+    assert_eq!(records_tenant().as_str(), ":sessions");
 }

@@ -11,6 +11,7 @@ use futures::future::BoxFuture;
 use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 
+use crate::shadows::attached::ATTACH_V1;
 use crate::shadows::context::ShardContext;
 use crate::shadows::question::Question;
 use crate::shadows::{Inner, Shadows, metrics};
@@ -28,6 +29,12 @@ struct Handler {
 impl ForwardHandler for Handler {
     fn handle(&self, request: Bytes) -> BoxFuture<'static, Bytes> {
         let inner = self.inner.upgrade();
+        if request.first() == Some(&ATTACH_V1)
+            && let Some(inner) = &inner
+        {
+            let answer = inner.attachments.serve(request);
+            return Box::pin(async move { answer });
+        }
         Box::pin(async move {
             let answer = match inner {
                 Some(inner) => Shadows { inner }.serve(request).await,

@@ -109,6 +109,8 @@ impl Watch {
     pub(super) fn request(&self, shard: ShardId, start: Start) -> FollowRequest {
         FollowRequest {
             shard,
+            // Each stream gets a name of its own when it is opened.
+            stream: 0,
             only: self.only.clone(),
             interest: self.interest.clone(),
             start,

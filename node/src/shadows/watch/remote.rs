@@ -11,6 +11,7 @@ use tokio::sync::{Notify, mpsc};
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::task::AbortOnDropHandle;
 use tracing::debug;
+use uuid::Uuid;
 
 use crate::error::Error;
 use crate::shadows::cursor::end_of;
@@ -18,6 +19,7 @@ use crate::shadows::events::ResetReason;
 use crate::shadows::relay::Interest;
 use crate::shadows::{Shadows, metrics};
 
+use super::attach::Attaching;
 use super::wire::{FollowRequest, Item, Start};
 
 /// Items that wait for the watch; each has about 256 KiB at most.
@@ -140,17 +142,29 @@ impl Puller {
     /// Reads one stream to its end. `Ok` when nothing is to be read any more.
     async fn stream(&mut self, progress: &mut bool) -> Result<Over, String> {
         let node = self.node().ok_or("no other node has a replica")?;
+        let name = Uuid::new_v4().as_u64_pair().0;
         let request = FollowRequest {
             shard: self.shard,
+            stream: name,
             only: self.only.clone(),
             interest: self.interest.clone(),
             start: self.start,
         };
         let opening = self.shadows.inner.peers.follow(&node, request.encode());
         let opened = timeout(CONNECT_TIMEOUT, opening).await;
+        // Dropped after the stream.
+        let mut attaching: Option<Attaching> = None;
         let mut stream = opened.map_err(|_| "opening took too long")??;
         loop {
-            let message = stream.next().await.ok_or("it ended")??;
+            let message = tokio::select! {
+                biased;
+                why = over(&mut attaching) => return Err(why),
+                message = stream.next() => message.ok_or("it ended")??,
+            };
+            // It has begun: before that the other side does not know it.
+            if attaching.is_none() {
+                attaching = self.attach(&node, name);
+            }
             let item = Item::decode(message).ok_or("an item cannot be read")?;
             *progress = true;
             let start = after(&item);
@@ -163,6 +177,17 @@ impl Puller {
                 self.start = Start::After(position);
             }
         }
+    }
+
+    /// Tells the other node what this gateway wants, if it is one.
+    fn attach(&self, node: &Node, stream: u64) -> Option<Attaching> {
+        let Interest::Wanted(wanted) = &self.interest else {
+            return None;
+        };
+        let table = self.shadows.table();
+        let place = table.places().find(|place| place.shard == self.shard)?;
+        let about = (stream, place.range);
+        Some(Attaching::start(&self.shadows, wanted, node, about))
     }
 
     /// The replicas in turn.
@@ -179,6 +204,14 @@ impl Puller {
         self.sender.send(Ok(item)).await.map_err(|_| Over)?;
         self.wake.notify_one();
         Ok(())
+    }
+}
+
+/// Resolves when the node cannot be told any more what is wanted, and says why.
+async fn over(attaching: &mut Option<Attaching>) -> String {
+    match attaching {
+        Some(attaching) => attaching.over().await,
+        None => std::future::pending().await,
     }
 }
 

@@ -74,6 +74,10 @@ impl Shadows {
             return End::Failed("no replica of the shard here".to_owned());
         };
         let _running = metrics::watch_started();
+        let _attachment = match &request.interest {
+            Interest::Attached(attached) => Some(self.inner.attachments.open(attached)),
+            _ => None,
+        };
         let wake = Arc::new(Notify::new());
         let interest = request.interest.clone();
         let feed = match request.start {
@@ -101,7 +105,7 @@ fn is_allowed(only: Option<&Tenant>, interest: &Interest) -> bool {
     only.is_none_or(|only| match interest {
         Interest::Prefix { tenant, .. } => tenant == only,
         Interest::Devices(devices) => devices.iter().all(|device| device.tenant == *only),
-        Interest::All => false,
+        Interest::Wanted(_) | Interest::Attached(_) => false,
     })
 }
 
@@ -253,10 +257,10 @@ impl Serving {
         }
     }
 
-    /// A node that follows everything needs the documents, too: it tells devices what is left to do.
+    /// A gateway needs the documents, too: it tells devices what is left to do.
     fn encode(&self, changes: &[(Position, Source)], upto: Position) -> Vec<Bytes> {
         match self.interest {
-            Interest::All => encode_whole_changes(changes, upto),
+            Interest::Wanted(_) | Interest::Attached(_) => encode_whole_changes(changes, upto),
             Interest::Devices(_) | Interest::Prefix { .. } => encode_changes(changes, upto),
         }
     }

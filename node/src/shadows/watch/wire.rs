@@ -10,6 +10,7 @@ use antumbra_raft::ShardId;
 use antumbra_shadow::{Change, Document, FeedRecord, Position, Tenant};
 use bytes::Bytes;
 
+use crate::shadows::attached::Attached;
 use crate::shadows::events::{ResetReason, Source};
 use crate::shadows::forward::{Reader, Writer};
 use crate::shadows::relay::Interest;
@@ -40,9 +41,11 @@ enum Tag {
 }
 
 /// Which changes a node wants of another.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(super) struct FollowRequest {
     pub(super) shard: ShardId,
+    /// Names the stream for a gateway, which says later what it wants.
+    pub(super) stream: u64,
     /// The only tenant that the caller may touch.
     pub(super) only: Option<Tenant>,
     pub(super) interest: Interest,
@@ -96,7 +99,10 @@ impl FollowRequest {
                 writer.text(tenant.as_str());
                 writer.text(prefix);
             }
-            Interest::All => writer.u8(2),
+            Interest::Wanted(_) | Interest::Attached(_) => {
+                writer.u8(2);
+                writer.u64(self.stream);
+            }
         }
         match self.start {
             Start::Opening => writer.u8(0),
@@ -114,6 +120,7 @@ impl FollowRequest {
         if tag != Tag::FollowV1 as u8 {
             return None;
         }
+        let mut stream = 0;
         let request = FollowRequest {
             shard: reader.shard()?,
             only: reader.option(Reader::tenant)?,
@@ -126,7 +133,10 @@ impl FollowRequest {
                     tenant: reader.tenant()?,
                     prefix: reader.text(|prefix| Some(prefix.into()))?,
                 },
-                2 => Interest::All,
+                2 => {
+                    stream = reader.u64()?;
+                    Interest::Attached(Arc::new(Attached::new(stream)))
+                }
                 _ => return None,
             },
             start: match reader.u8()? {
@@ -135,6 +145,7 @@ impl FollowRequest {
                 2 => Start::Now,
                 _ => return None,
             },
+            stream,
         };
         reader.finish(request)
     }

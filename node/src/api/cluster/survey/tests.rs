@@ -15,6 +15,7 @@ pub(in crate::api::cluster) fn state() -> ClusterState {
         peer: format!("127.0.0.1:{}", 7301 + 100 * number),
         grpc: format!("127.0.0.1:{}", 7300 + 100 * number),
         http: format!("127.0.0.1:{}", 7380 + 100 * number),
+        storage: true,
     };
     let founding = Founding {
         cluster_id: Uuid::from_u128(7),

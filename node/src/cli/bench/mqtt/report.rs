@@ -117,12 +117,27 @@ impl ConnectReport {
             ("subscribe", latency_value(&opened.subscribe)),
             ("resident_bytes_before", bytes(&self.before)),
             ("resident_bytes_after", bytes(&self.after)),
+            ("memory", self.memory_value()),
             ("bytes_per_session", optional(self.bytes_per_session())),
             (
                 "bench_bytes_per_session",
                 optional(self.own_bytes_per_session()),
             ),
         ])
+    }
+
+    /// Of each measured process, by its id.
+    fn memory_value(&self) -> Value {
+        let seen = |bytes: Option<u64>| bytes.map_or(Value::Null, number);
+        let pairs = self.before.resident.iter().zip(&self.after.resident);
+        let processes = pairs.map(|((pid, before), (_, after))| {
+            object([
+                ("pid", number((*pid).into())),
+                ("resident_bytes_before", seen(*before)),
+                ("resident_bytes_after", seen(*after)),
+            ])
+        });
+        Value::Array(processes.collect())
     }
 
     fn bytes_per_session(&self) -> Option<f64> {

@@ -36,17 +36,39 @@ fn requests() -> [FollowRequest; 2] {
     [
         FollowRequest {
             shard: ShardId(7),
+            stream: 0,
             only: None,
             interest: Interest::Devices(Arc::new(devices)),
             start: Start::Opening,
         },
         FollowRequest {
             shard: ShardId(7),
+            stream: 0,
             only: Some(Tenant::parse("t").unwrap()),
             interest: prefix,
             start: Start::After(at(8, 9)),
         },
     ]
+}
+
+/// A gateway names its stream, and says later what it wants; the other side carries everything first.
+#[test]
+fn request_of_a_gateway_names_its_stream() {
+    let request = FollowRequest {
+        shard: ShardId(7),
+        stream: 5,
+        only: None,
+        interest: Interest::Wanted(Arc::default()),
+        start: Start::Now,
+    };
+    let bytes = request.encode();
+    assert_eq!(bytes[..], b"\x77\0\0\0\x07\0\x02\0\0\0\0\0\0\0\x05\x02"[..]);
+    let read = FollowRequest::decode(bytes).unwrap();
+    let Interest::Attached(attached) = read.interest else {
+        panic!("another interest");
+    };
+    assert_eq!((read.stream, attached.stream), (5, 5));
+    assert!(attached.wants(&device("a")));
 }
 
 /// Golden bytes: nodes of different versions talk to each other during an upgrade.
