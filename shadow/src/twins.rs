@@ -6,13 +6,13 @@ use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
 
 use crate::change::Change;
-use crate::command::Draft;
+use crate::command::{DeviceEntry, Draft, Entry};
 use crate::document::Document;
 use crate::id::{DeviceKey, ShadowName};
 use crate::outcome::Outcome;
 use crate::port::{Failure, ShardPort};
-use crate::twin::precheck;
 use crate::twin::roster::Roster;
+use crate::twin::{decode, precheck};
 
 /// Why a command is refused whose deadline passed before it was sent.
 const DEADLINE_IN_QUEUE: &str = "the deadline passed before the command was sent";
@@ -122,6 +122,37 @@ impl<P: ShardPort> Twins<P> {
             Err(_) if claim.cancel() => Err(self.cancelled()),
             Err(_) => claim.reply.try_recv().unwrap_or(Err(Failure::Deadline)),
         }
+    }
+
+    /// Carries one command out without a twin: for what is written seldom and by one caller at a time, where
+    /// starting an actor would cost more than the command. Commands of one device that are under way
+    /// together are applied in any order; a live twin of the device hears of the change.
+    ///
+    /// Fails as [`Twins::submit`] does. Dropping the future does not take the command back.
+    pub async fn carry_out(
+        &self,
+        device: &DeviceKey,
+        draft: Draft,
+        deadline: Instant,
+    ) -> Result<Outcome, Failure> {
+        if deadline <= Instant::now() {
+            return Err(self.cancelled());
+        }
+        if let Err(rejection) = precheck::check(&draft) {
+            return Ok(Outcome::Rejected(rejection));
+        }
+        let (term, permit) = self.roster.admit(&draft)?;
+        let port = self.roster.port();
+        let entry = Entry::Device(DeviceEntry {
+            rules: self.roster.config().rules,
+            device: device.clone(),
+            commands: vec![draft.stamp(port.now())],
+        });
+        let proposed = timeout_at(deadline, port.propose(term, entry.encode())).await;
+        drop(permit);
+        let reply = proposed.unwrap_or(Err(Failure::Deadline))?;
+        let outcomes = decode(&reply, 1).ok_or(Failure::Unknown)?;
+        outcomes.into_iter().next().ok_or(Failure::Unknown)
     }
 
     fn cancelled(&self) -> Failure {

@@ -23,6 +23,7 @@ use super::mqtt::session::SessionLimits;
 use super::plain::Router;
 use super::records::Records;
 use super::registry::Registry;
+use super::unacknowledged::Unacknowledged;
 use super::wills::Wills;
 use crate::access::Gate;
 use crate::error::Error;
@@ -67,6 +68,7 @@ pub(crate) struct Door {
     pub(crate) records: Records,
     pub(crate) router: Arc<Router>,
     pub(crate) wills: Arc<Wills>,
+    pub(crate) unacknowledged: Unacknowledged,
     pub(crate) presence: bool,
     pub(crate) gate: Arc<Gate>,
     /// Whether the hub tells changes: before that a client would miss some.
@@ -96,6 +98,7 @@ impl Door {
             gate,
             stop,
         } = wiring;
+        let records = Records::new(shadows.clone());
         let wanted = Arc::new(Wanted::default());
         let registry = Arc::new(Registry::new(Arc::clone(&wanted)));
         let router = Router::new(Arc::clone(&registry), shadows.clone(), stop.clone());
@@ -107,8 +110,14 @@ impl Door {
             limits,
             session_limits: Arc::new(session_limits),
             dialects: Dialects::new(vec![Arc::new(Aws)]),
-            records: Records::new(shadows.clone()),
-            wills: Wills::new(Arc::clone(&router), Arc::clone(&wanted), stop),
+            wills: Wills::new(
+                Arc::clone(&router),
+                Arc::clone(&wanted),
+                records.clone(),
+                stop,
+            ),
+            records,
+            unacknowledged: Unacknowledged::default(),
             router,
             registry,
             wanted,

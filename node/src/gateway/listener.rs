@@ -81,7 +81,8 @@ pub(crate) async fn serve(
                     };
                     Connection::new(door, stream, peer).run().await;
                 }
-                Some(tls) => serve_tls(door, &tls, stream, address).await,
+                // Boxed: else those without TLS had room for it.
+                Some(tls) => Box::pin(serve_tls(door, &tls, stream, address)).await,
             }
             drop(permit);
         });

@@ -31,6 +31,7 @@ mod records;
 mod registry;
 mod slot;
 mod tls;
+mod unacknowledged;
 mod wills;
 
 pub(crate) use self::clients::{Client, Clients};

@@ -100,6 +100,25 @@ impl Registry {
         }
     }
 
+    /// Tells a connection that is still open that another one takes its session over. False when it is
+    /// not here.
+    pub(crate) fn close(&self, client: ClientKey, session: Uuid) -> bool {
+        let inner = self.inner.lock();
+        let found = inner.clients.get(&client);
+        let found = found.filter(|found| found.session == session);
+        if let Some(found) = found {
+            found.slot.tell(Note::Close(ServerCause::TakenOver));
+        }
+        found.is_some()
+    }
+
+    /// Whether a connection is still open here.
+    pub(crate) fn holds(&self, client: ClientKey, session: Uuid) -> bool {
+        let inner = self.inner.lock();
+        let found = inner.clients.get(&client);
+        found.is_some_and(|found| found.session == session)
+    }
+
     /// Whether a client is connected here.
     #[cfg(test)]
     pub(crate) fn is_connected(&self, client: ClientKey) -> bool {

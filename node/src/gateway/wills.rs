@@ -9,18 +9,22 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::plain::{PlainMessage, Router};
-use super::records::ClientKey;
+use super::records::{ClientKey, Records};
 use crate::shadows::{Want, Wanted};
+
+/// How long a record may take to read.
+const READ_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The wills that wait on this node.
 pub(crate) struct Wills {
     router: Arc<Router>,
     wanted: Arc<Wanted>,
+    records: Records,
     waiting: Mutex<HashMap<ClientKey, Waiting>>,
     stop: CancellationToken,
 }
@@ -37,11 +41,13 @@ impl Wills {
     pub(crate) fn new(
         router: Arc<Router>,
         wanted: Arc<Wanted>,
+        records: Records,
         stop: CancellationToken,
     ) -> Arc<Wills> {
         Arc::new(Wills {
             router,
             wanted,
+            records,
             waiting: Mutex::default(),
             stop,
         })
@@ -67,12 +73,27 @@ impl Wills {
         }
         let wills = Arc::clone(self);
         tokio::spawn(async move {
+            let waiting = async {
+                wills.look(client, session).await;
+                sleep(Duration::from_secs(delay_s.into())).await;
+            };
             tokio::select! {
                 biased;
                 () = wills.stop.cancelled() => {}
-                () = sleep(Duration::from_secs(delay_s.into())) => wills.is_due(client, session),
+                () = waiting => wills.is_due(client, session),
             }
         });
+    }
+
+    /// The client may have connected again before its will waited here.
+    async fn look(&self, client: ClientKey, session: Uuid) {
+        let read = self.records.read(client, Instant::now() + READ_TIMEOUT);
+        if let Ok(Some((now, _))) = read.await
+            && now.connected
+            && now.session != session
+        {
+            self.connected(client, now.session, now.resumed);
+        }
     }
 
     /// A client has connected, and continues its session or has begun another.

@@ -3,12 +3,14 @@
 use std::sync::Arc;
 
 use antumbra_raft::{HashRange, Role, Shard, ShardId};
-use antumbra_shadow::{Document, Failure, Twins};
+use antumbra_shadow::{DeviceKey, Document, Draft, Failure, Outcome, Twins};
 use bytes::Bytes;
+use tokio::time::Instant;
 use tracing::error;
 
 use crate::error::Error;
 
+use super::caller::OWN_TENANT_PREFIX;
 use super::port::{Port, barrier_failure};
 use super::relay::Relay;
 
@@ -39,6 +41,20 @@ impl ShardContext {
     /// Whether both are the same run of the same replica.
     pub(crate) fn is_same(&self, other: &ShardContext) -> bool {
         Arc::ptr_eq(&self.relay, &other.relay)
+    }
+
+    /// Carries a command out through the twin of its device. Records of the nodes need none: they are
+    /// written seldom, by one node at a time, and nothing is delivered from them.
+    pub(crate) async fn submit(
+        &self,
+        device: &DeviceKey,
+        draft: Draft,
+        deadline: Instant,
+    ) -> Result<Outcome, Failure> {
+        match device.tenant.as_str().starts_with(OWN_TENANT_PREFIX) {
+            true => self.twins.carry_out(device, draft, deadline).await,
+            false => self.twins.submit(device, draft, deadline).await,
+        }
     }
 
     /// Waits until everything acknowledged before the call is applied here, whichever role the

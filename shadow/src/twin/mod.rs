@@ -320,7 +320,7 @@ fn lost(twin: &ActorRef<Message>, waiters: Vec<Pending>) {
     }
 }
 
-fn decode(reply: &[u8], expected: usize) -> Option<Vec<Outcome>> {
+pub(crate) fn decode(reply: &[u8], expected: usize) -> Option<Vec<Outcome>> {
     match decode_outcomes(reply) {
         Ok(outcomes) if outcomes.len() == expected => Some(outcomes),
         Ok(outcomes) => {

@@ -21,7 +21,7 @@ use crate::id::{DeviceKey, ShadowName};
 use crate::port::{Failure, ShardPort};
 use crate::twin::cache::{Budget, Cache};
 use crate::twin::metrics::Metrics;
-use crate::twin::ticket::{Admission, Claim, Waiter};
+use crate::twin::ticket::{Admission, Claim, Permit, Waiter};
 use crate::twin::vitals::Vitals;
 use crate::twin::{Message, State, TWIN_STOPPED, Twin, precheck};
 use crate::twins::TwinsConfig;
@@ -187,6 +187,15 @@ impl<P: ShardPort> Roster<P> {
         self.deliver(seats, device, term, waiter)?;
         self.make_room_for_documents(seats);
         Ok(claim)
+    }
+
+    /// The term of the leader that takes a command without a twin, and the permit for it.
+    pub(crate) fn admit(&self, draft: &Draft) -> Result<(u64, Permit), Failure> {
+        let Role::Leader { term } = self.seats.lock().role else {
+            return Err(Failure::NotLeader);
+        };
+        let permit = self.admission.admit(precheck::weight(draft));
+        Ok((term, permit.ok_or_else(|| self.overloaded())?))
     }
 
     /// Sends a command to a twin that is seated. A twin that died meanwhile is replaced, once.

@@ -2,6 +2,7 @@
 
 mod bounds;
 mod counts;
+mod direct;
 mod fake;
 mod grouping;
 mod outcomes;

@@ -59,6 +59,46 @@ fn mqtt_kept_sessions_keep_their_subscriptions() {
     });
 }
 
+/// What a client did not acknowledge comes again on the connection that continues its session, under
+/// the same identifier and marked as a repeat [MQTT-4.4.0-1]; also when the node still takes the
+/// former connection for open. What was acknowledged does not.
+#[test]
+fn mqtt_kept_sessions_send_again_what_was_not_acknowledged() {
+    with_node(|node| {
+        let address = node.mqtt();
+        let mut other = Client::connect(address, &Connect::new(Version::V5, "other")).unwrap();
+        for version in Version::ALL {
+            for is_cut in [true, false] {
+                let name = format!("again-{}-{is_cut}", version.pick("311", "5"));
+                let connect = Connect::durable(version, &name);
+                let topic = format!("again/{name}");
+                let (mut client, _) = Client::dial(address, &connect).unwrap();
+                client.listen(&[&topic]).unwrap();
+                client.hold_acknowledgements();
+                other.post(&topic, "one").unwrap();
+                other.post(&topic, "two").unwrap();
+                let seen = [client.message().unwrap(), client.message().unwrap()];
+                client.acknowledge(&seen[0]).unwrap();
+                client.ping().unwrap();
+                let former = (!is_cut).then_some(client);
+
+                let (mut client, ack) = Client::dial(address, &connect).unwrap();
+                assert!(ack.session_present, "{name}");
+                let again = client.message().unwrap();
+                assert_eq!(again.text(), "two", "{name}");
+                assert!(again.duplicate, "{name}");
+                assert_eq!(again.packet_id, seen[1].packet_id, "{name}");
+                client.ping().unwrap();
+                drop((former, client));
+
+                let (mut client, _) = Client::dial(address, &connect).unwrap();
+                other.post(&topic, "three").unwrap();
+                assert_eq!(client.message().unwrap().text(), "three", "{name}");
+            }
+        }
+    });
+}
+
 /// A subscription of a kept session keeps its options: identifier, QoS and No Local.
 #[test]
 fn mqtt_kept_sessions_keep_the_options_of_subscriptions() {

@@ -16,7 +16,7 @@ use crate::gateway::dialect::{
 };
 use crate::gateway::door::{Door, Peer, REQUEST_TIMEOUT};
 use crate::gateway::gate;
-use crate::gateway::mqtt::session::{self, Acceptance, Refusal, SessionState};
+use crate::gateway::mqtt::session::{self, Acceptance, DeliveryToken, Refusal, SessionState};
 use crate::gateway::mqtt::wire::{Connect, Qos, Reason, Version};
 use crate::gateway::records::{Beginning, Expect, Record};
 use crate::shadows::Want;
@@ -63,6 +63,11 @@ pub(super) async fn admit(
     let settled = settle(&door, &plan, begun);
     let settled = settled.await.map_err(|error| refuse(refusal_for(&error)))?;
 
+    // Theirs for certain: the record is written.
+    let key = settled.record.key();
+    let kept = &door.unacknowledged;
+    let pending = kept.take(key, settled.continues, &door.registry).await;
+    let last = pending.iter().map(|pending| pending.token).max();
     let stored = settled.stored();
     let state = stored.as_ref().map(|(_, state)| state.as_slice());
     let mut translator = Translator::open(&*dialect, &view, identity, state.unwrap_or_default());
@@ -72,7 +77,7 @@ pub(super) async fn admit(
         let allowed = restore(&filters, &mut translator, &mut subscriptions);
         SessionState {
             subscriptions: allowed,
-            pending: Vec::new(),
+            pending,
         }
     });
     let configured_s = match door.session_limits.keep_alive_max_s {
@@ -86,23 +91,25 @@ pub(super) async fn admit(
         session_expiry_max_s: None,
         response_information: None,
     };
-    let names = (settled.record.key(), settled.record.session);
+    let is_deferred = plan.is_recorded && settled.epoch.is_none();
+    let mut open = Box::new(Open::new(
+        (key, settled.record.session),
+        translator,
+        subscriptions,
+        rules,
+        Arc::new(principal),
+        (
+            plan.is_recorded.then_some(settled.record),
+            settled.epoch,
+            hears_record,
+        ),
+    ));
+    open.skip_tokens(last.unwrap_or(DeliveryToken(0)));
     Ok(Admission {
         acceptance,
         dialect: dialect.name(),
-        is_deferred: plan.is_recorded && settled.epoch.is_none(),
-        open: Box::new(Open::new(
-            names,
-            translator,
-            subscriptions,
-            rules,
-            Arc::new(principal),
-            (
-                plan.is_recorded.then_some(settled.record),
-                settled.epoch,
-                hears_record,
-            ),
-        )),
+        is_deferred,
+        open,
     })
 }
 
@@ -140,16 +147,14 @@ struct Settled {
     record: Record,
     /// Known when it was written.
     epoch: Option<u64>,
-    /// The session before is continued.
-    is_resumed: bool,
+    /// The connection whose session is continued.
+    continues: Option<Uuid>,
 }
 
 impl Settled {
     /// Subscriptions and dialect state of the session before.
     fn stored(&self) -> Option<(session::Subscriptions, Vec<u8>)> {
-        if !self.is_resumed {
-            return None;
-        }
+        self.continues?;
         let filters = session::Subscriptions::from_bytes(&self.record.subscriptions());
         Some((filters.unwrap_or_default(), self.record.dialect()))
     }
@@ -160,7 +165,7 @@ async fn settle(door: &Door, plan: &Plan, fresh: Record) -> Result<Settled, Erro
         return Ok(Settled {
             record: fresh,
             epoch: None,
-            is_resumed: false,
+            continues: None,
         });
     }
     let deadline = Instant::now() + REQUEST_TIMEOUT;
@@ -188,7 +193,7 @@ async fn settle(door: &Door, plan: &Plan, fresh: Record) -> Result<Settled, Erro
                 return Ok(Settled {
                     record,
                     epoch: Some(epoch),
-                    is_resumed: before.is_some(),
+                    continues: before.map(|before| before.session),
                 });
             }
             // Another connection of the client came between.

@@ -119,29 +119,34 @@ impl<S: Stream> Connection<S> {
         }
     }
 
-    /// Serves the client until the connection is over.
-    pub(super) async fn run(mut self) {
-        let mut timer = std::pin::pin!(sleep_until(Instant::now()));
-        loop {
-            self.take_unread();
-            self.start_jobs();
-            if self.end.is_some() {
-                break;
+    /// Serves the client until the connection is over. No `async fn`: that would have room for the
+    /// connection twice, as an argument and as a variable.
+    pub(super) fn run(mut self) -> impl Future<Output = ()> + Send {
+        async move {
+            let mut timer = std::pin::pin!(sleep_until(Instant::now()));
+            loop {
+                self.take_unread();
+                self.start_jobs();
+                if self.end.is_some() {
+                    break;
+                }
+                let deadline = self.door.clocks.at_ms(self.deadline_ms());
+                if timer.deadline() != deadline {
+                    timer.as_mut().reset(deadline);
+                }
+                let event = std::future::poll_fn(|context| self.poll(context, timer.as_mut()));
+                match event.await {
+                    Event::Notes(notes) => self.take_notes(notes),
+                    Event::Done(done) => self.done(*done),
+                    Event::Moved => {}
+                    Event::Lost => self.input(Input::ConnectionLost),
+                    Event::Tick => self.tick(),
+                }
             }
-            let deadline = self.door.clocks.at_ms(self.deadline_ms());
-            if timer.deadline() != deadline {
-                timer.as_mut().reset(deadline);
-            }
-            let event = std::future::poll_fn(|context| self.poll(context, timer.as_mut())).await;
-            match event {
-                Event::Notes(notes) => self.take_notes(notes),
-                Event::Done(done) => self.done(*done),
-                Event::Moved => {}
-                Event::Lost => self.input(Input::ConnectionLost),
-                Event::Tick => self.tick(),
-            }
+            // Boxed: the end is long in words and short in time, and a task has room for its largest
+            // part.
+            Box::pin(self.finish()).await;
         }
-        self.finish().await;
     }
 
     /// Starts the work that is next.
@@ -261,7 +266,7 @@ impl<S: Stream> Connection<S> {
             }
             Output::Dropped { token, cause } => self.dropped(token, cause),
             Output::Will(outcome) => self.will(outcome),
-            Output::Ended(end) => self.ended(&end),
+            Output::Ended(end) => self.ended(*end),
             Output::Close(cause) => self.end = Some(cause),
         }
     }
@@ -376,10 +381,17 @@ impl<S: Stream> Connection<S> {
     }
 
     /// The connection was open, and is over.
-    fn ended(&mut self, end: &SessionEnd) {
+    fn ended(&mut self, end: SessionEnd) {
         let Some(open) = &mut self.open else {
             return;
         };
+        if end.expiry != Expiry::Now {
+            // What was pushed is made anew.
+            let mut pending = end.state.pending;
+            pending.retain(|pending| !open.is_push(pending.token));
+            let kept = &self.door.unacknowledged;
+            kept.keep(open.client, open.session, pending);
+        }
         self.door.registry.leave(open.client, open.session);
         let (tenant, hears) = (open.tenant().clone(), open.hears());
         for hears in &hears {
@@ -462,3 +474,6 @@ fn caller_of(open: Option<&Open>) -> Caller {
         None => Caller::anyone("mqtt"),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -140,6 +140,11 @@ impl Open {
         hears
     }
 
+    /// Names of deliveries that the session before gave are not given again.
+    pub(super) fn skip_tokens(&mut self, last: DeliveryToken) {
+        self.next_token = self.next_token.max(last.0);
+    }
+
     pub(super) fn next_token(&mut self) -> DeliveryToken {
         self.next_token += 1;
         DeliveryToken(self.next_token)
@@ -212,6 +217,12 @@ impl Open {
             let is_it = |due: &Due| due.push.is_some_and(|pushed| pushed.token == token);
             self.due.retain(|due| !is_it(due));
         }
+    }
+
+    /// Whether a delivery is a push, which is repeated until it is acknowledged.
+    pub(super) fn is_push(&self, token: DeliveryToken) -> bool {
+        let mut due = self.due.iter();
+        due.any(|due| due.push.is_some_and(|pushed| pushed.token == token))
     }
 
     /// The device says that it took a push, or will not take it.

@@ -106,7 +106,7 @@ impl Shadows {
         draft: &Draft,
         deadline: Instant,
     ) -> Result<Outcome, Attempt> {
-        let submitted = context.twins.submit(device, draft.clone(), deadline);
+        let submitted = context.submit(device, draft.clone(), deadline);
         submitted.await.map_err(|failure| match failure {
             Failure::NotLeader => Attempt::Certain(NO_LEADER),
             Failure::Unavailable(why) => Attempt::Certain(Error::Unavailable(why)),

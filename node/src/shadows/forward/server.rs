@@ -95,7 +95,7 @@ impl Shadows {
         draft: Draft,
         deadline: Instant,
     ) -> Answer {
-        match context.twins.submit(device, draft, deadline).await {
+        match context.submit(device, draft, deadline).await {
             Ok(outcome) => Answer::Outcome(outcome),
             Err(Failure::NotLeader) => {
                 let leader = context.shard.leader().map(|(_, node)| node);

@@ -22,7 +22,7 @@ pub struct PublishToken {
 pub struct RequestToken(pub(super) u32);
 
 /// Names a message for the client. The caller chooses it; the session does not look at it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct DeliveryToken(pub u64);
 
 /// One thing that a session wants done, in this order.
