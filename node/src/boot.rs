@@ -2,6 +2,7 @@
 //! [`crate::shutdown`], in reverse.
 
 mod access;
+mod doors_tls;
 mod error;
 mod listeners;
 pub(crate) mod settings;
@@ -29,8 +30,9 @@ use crate::metrics::Exporter;
 use crate::peer::{self, Me, PeerTransport, Tls};
 use crate::shadows::{Caller, Shadows, ShadowsConfig, Wiring};
 use crate::shutdown::{Manager, Running};
-use crate::{api, gateway, http, metrics};
+use crate::{api, gateway, http, metrics, tls as door_tls};
 
+use doors_tls::DoorsTls;
 use listeners::local_address;
 
 pub use access::AccessError;
@@ -56,6 +58,7 @@ pub async fn start(config: Config, listeners: Listeners) -> Result<Node, Error> 
     let exporter = metrics::install();
     crate::shadows::describe_metrics();
     crate::gateway::describe_metrics();
+    door_tls::describe_metrics();
     let health = Health::new();
 
     // 2. The data directory is ours, and is the one that was meant.
@@ -152,11 +155,13 @@ async fn serve(
         },
         stop: running.stop_watches.clone(),
     });
-    let (mqtt_tls, authorities) =
-        settings::mqtt_tls(config).map_err(|error| Error::MqttTls(Arc::new(error)))?;
+    let doors_tls = DoorsTls::open(config)?;
+    doors_tls.keep_current(running);
     let name = &office.info().name;
-    let (gate, fixed) = access::open(config, authorities, Arc::clone(&env.clock))
+    let access = access::open(config, Arc::clone(&env.clock))
         .map_err(|error| Error::Access(Arc::new(error)))?;
+    access.keep_current(running);
+    let (gate, fixed) = (access.gate, access.fixed);
     let gateway = settings::gateway(config, env, name, &shadows, &gate, running);
     running.host.set_forward_handler(Arc::new(gateway::Handler {
         door: Arc::clone(&gateway),
@@ -169,6 +174,8 @@ async fn serve(
     let doors = Doors {
         grpc: listeners.grpc,
         http: listeners.http,
+        grpc_tls: doors_tls.grpc,
+        http_tls: doors_tls.http,
         gate: Arc::clone(&gate),
     };
     open_doors(config, env, &shadows, doors, exporter, running)?;
@@ -221,7 +228,7 @@ async fn serve(
         config,
         gateway,
         listeners.mqtt,
-        listeners.mqtts.zip(mqtt_tls),
+        listeners.mqtts.zip(doors_tls.mqtt),
         running,
     );
     running.health.enter(Phase::Serving);
@@ -333,6 +340,8 @@ async fn blocking<T: Send + 'static>(
 struct Doors {
     grpc: TcpListener,
     http: TcpListener,
+    grpc_tls: Option<door_tls::Tls>,
+    http_tls: Option<door_tls::Tls>,
     gate: Arc<Gate>,
 }
 
@@ -341,7 +350,7 @@ fn serve_devices(
     config: &Config,
     gateway: Arc<gateway::Door>,
     plain: TcpListener,
-    tls: Option<(TcpListener, gateway::Tls)>,
+    tls: Option<(TcpListener, door_tls::Tls)>,
     running: &Running,
 ) {
     let hub = gateway.hub().run(running.stop_watches.clone());
@@ -385,7 +394,8 @@ fn open_doors(
         grpc_address,
     };
     let stop = running.stop_doors.clone();
-    running.doors.spawn(http::serve(listeners.http, http, stop));
+    let serving = http::serve(listeners.http, http, listeners.http_tls, stop);
+    running.doors.spawn(serving);
     let grpc = api::Door {
         shadows: shadows.clone(),
         cluster: Arc::clone(&running.office),
@@ -399,7 +409,8 @@ fn open_doors(
     };
     let stop = running.stop_doors.clone();
     running.doors.spawn(async move {
-        if let Err(error) = api::serve(listeners.grpc, grpc, stop).await {
+        let serving = api::serve(listeners.grpc, grpc, listeners.grpc_tls, stop);
+        if let Err(error) = serving.await {
             error!(%error, "serve gRPC");
         }
     });

@@ -17,6 +17,8 @@ pub mod http;
 pub mod identity;
 pub mod metrics;
 pub mod peer;
+mod reload;
 pub mod shadows;
 pub mod shutdown;
 pub mod telemetry;
+pub mod tls;

@@ -27,8 +27,6 @@ pub struct Authenticator<'a> {
     pub directory: &'a Directory,
     /// What the operator chose.
     pub settings: &'a AccessSettings,
-    /// The authorities of TLS clients; none where no client shows a certificate.
-    pub authorities: Option<&'a Authorities>,
     /// Passwords that were verified lately.
     pub verified: &'a Verified,
     /// The present time.
@@ -65,16 +63,18 @@ impl Authenticator<'_> {
         })
     }
 
-    /// A caller with the chain of certificates that the TLS layer verified, its own first.
+    /// A caller with the chain of certificates that the TLS layer verified, its own first, and the
+    /// authorities that its door trusts.
     ///
     /// # Errors
     ///
     /// When the certificate is for nobody, or for somebody who may not come in.
-    pub fn certificate(&self, chain: &[CertificateDer<'_>]) -> Result<Principal, Denied> {
+    pub fn certificate(
+        &self,
+        chain: &[CertificateDer<'_>],
+        authorities: &Authorities,
+    ) -> Result<Principal, Denied> {
         let leaf = chain.first().ok_or(Denied::Missing)?;
-        let authorities = self
-            .authorities
-            .ok_or(Denied::Unsupported("certificates"))?;
         let settings = &self.settings.certificate;
         let fingerprint = Fingerprint::of(leaf);
         let vouched = authorities.find(chain, self.now)?;

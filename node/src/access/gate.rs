@@ -15,11 +15,10 @@ use tokio::sync::{Semaphore, watch};
 use tokio::time::{sleep, timeout};
 use tracing::info;
 
-use super::certificate::Authorities;
 use super::record::Secret;
 use super::sigv4::SignedRequest;
 use super::token::{Token, Verified};
-use super::{AccessSettings, Authenticator, Denied, Directory, Mode, Principal};
+use super::{AccessSettings, Authenticator, Denied, Directory, Mode, Principal, Visitor};
 use crate::error::Error;
 
 /// Passwords that are remembered as verified.
@@ -30,7 +29,6 @@ const LOOK_AGAIN: Duration = Duration::from_secs(60);
 /// The access rules in force.
 pub struct Gate {
     settings: AccessSettings,
-    authorities: Option<Authorities>,
     clock: Arc<dyn Clock>,
     directory: ArcSwap<Directory>,
     /// The revision of the directory; 0 until the records were read.
@@ -46,18 +44,13 @@ impl Gate {
     /// # Errors
     ///
     /// When the system has no randomness.
-    pub fn new(
-        settings: AccessSettings,
-        authorities: Option<Authorities>,
-        clock: Arc<dyn Clock>,
-    ) -> Result<Gate, getrandom::Error> {
+    pub fn new(settings: AccessSettings, clock: Arc<dyn Clock>) -> Result<Gate, getrandom::Error> {
         let (directory, _) = Directory::new(0, Vec::new());
         // What is remembered is of use to nobody who reads the memory of another process.
         let mut key = [0; 32];
         getrandom::fill(&mut key)?;
         Ok(Gate {
             settings,
-            authorities,
             clock,
             directory: ArcSwap::from_pointee(directory),
             revision: watch::Sender::new(0),
@@ -111,7 +104,6 @@ impl Gate {
         question(&Authenticator {
             directory: &directory,
             settings: &self.settings,
-            authorities: self.authorities.as_ref(),
             verified: &self.verified,
             now: self.now(),
         })
@@ -127,6 +119,23 @@ impl Gate {
         let gate = Arc::clone(self);
         let asked = tokio::task::spawn_blocking(move || gate.ask(question)).await;
         asked.unwrap_or(Err(Denied::Wrong))
+    }
+
+    /// A caller that shows nothing with its request: whom the certificate of its connection is for, and
+    /// nobody in particular where the door is open to everybody.
+    ///
+    /// # Errors
+    ///
+    /// As [`bearer`](Gate::bearer).
+    pub(crate) fn visitor(&self, visitor: &Visitor) -> Result<Option<Principal>, Error> {
+        match &visitor.shown {
+            Some(shown) => {
+                let judged = shown.judge(self).map(Some);
+                judged.map_err(|denied| self.refuse(denied))
+            }
+            None if self.is_open() && !visitor.must_prove => Ok(None),
+            None => Err(Error::Unauthenticated),
+        }
     }
 
     /// A caller with a token.

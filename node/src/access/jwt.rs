@@ -10,7 +10,6 @@ mod keys;
 
 use std::fmt;
 use std::str::FromStr;
-use std::sync::Arc;
 use std::time::Duration;
 
 use antumbra_shadow::{DeviceId, Tenant, Time};
@@ -21,7 +20,7 @@ use self::claims::Claims;
 use super::Denied;
 use super::roles::RoleName;
 
-pub use self::keys::{KEY_SET_BYTES_MAX, KeySet, KeySetError};
+pub use self::keys::{KEY_SET_BYTES_MAX, KeySet, KeySetError, Keys};
 
 /// The longest token that is looked at, in bytes.
 pub const TOKEN_BYTES_MAX: usize = 8 * 1024;
@@ -106,7 +105,7 @@ pub struct JwtSettings {
     /// How far its clock may be from ours (default 30 s, at most [`LEEWAY_MAX`]).
     pub leeway: Duration,
     /// Its public keys. New keys are read anew as a whole.
-    pub keys: Arc<KeySet>,
+    pub keys: Keys,
     /// Where its tokens say whom they are for.
     pub claims: ClaimNames,
     /// The only tenant of its tokens, when it is bound to one.
@@ -184,9 +183,8 @@ pub fn verify(token: &[u8], issuers: &[JwtSettings], now: Time) -> Result<Bearer
     if !settings.algorithms.contains(&header.algorithm) {
         return Err(Denied::Algorithm);
     }
-    let key = settings
-        .keys
-        .find(header.key.as_deref(), header.algorithm)?;
+    let keys = settings.keys.now();
+    let key = keys.find(header.key.as_deref(), header.algorithm)?;
     if !key.verify(message.as_bytes(), signature, header.algorithm) {
         return Err(Denied::Wrong);
     }

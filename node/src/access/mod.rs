@@ -2,7 +2,7 @@
 //!
 //! What decides is pure: values in, values out. No socket, no store, and no clock: the present time
 //! is an argument. Files are read by the caller, their text is handed in. A door asks, this answers,
-//! and the door enforces. Three parts hold state: `gate`, `ledger` and `follower`.
+//! and the door enforces. Four parts hold state: `gate`, `ledger`, `follower` and `visitor`.
 //!
 //! # Map
 //!
@@ -14,6 +14,7 @@
 //! - [`certificate`], [`jwt`], [`token`], [`sigv4`]: the kinds of proof, one each. They know no
 //!   directory.
 //! - [`gate`]: the rules in force on this node, which all doors ask.
+//! - `visitor`: what the link of a caller tells of it.
 //! - `ledger`, `follower`: records as replicated documents, and how a node learns of each change.
 //!
 //! # Invariants
@@ -39,6 +40,7 @@ pub mod settings;
 pub mod sigv4;
 mod strict;
 pub mod token;
+mod visitor;
 
 use std::sync::Arc;
 
@@ -53,6 +55,7 @@ pub use self::gate::Gate;
 pub use self::record::CredentialId;
 pub use self::roles::{AdminVerb, AdminVerbs, NamedRole, RoleName};
 pub use self::settings::{AccessSettings, Mode};
+pub(crate) use self::visitor::{Shown, Visitor};
 pub use crate::gateway::dialect::Verb;
 
 /// A caller that has proven who it is. Clones share their texts.

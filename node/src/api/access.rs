@@ -1,4 +1,5 @@
-//! Who calls: the token of a call, judged before the call is looked at.
+//! Who calls: the token of a call, or the certificate of its connection, judged before the call is
+//! looked at.
 //!
 //! Health and reflection are open to everybody: they say nothing about a tenant.
 
@@ -15,7 +16,7 @@ use futures::stream::{self, StreamExt};
 use tonic::Status;
 
 use super::Door;
-use crate::access::{AdminVerb, Gate};
+use crate::access::{AdminVerb, Gate, Visitor};
 use crate::error::Error;
 use crate::shadows::Caller;
 
@@ -40,7 +41,9 @@ pub(super) async fn around(
     if OPEN.iter().any(|service| path.starts_with(service)) {
         return next.run(request).await;
     }
-    match judge.caller(request.headers()).await {
+    let visitor = request.extensions().get::<Visitor>().cloned();
+    let visitor = visitor.unwrap_or_default();
+    match judge.caller(request.headers(), &visitor).await {
         Ok(caller) => {
             request.extensions_mut().insert(caller);
             next.run(request).await
@@ -50,19 +53,23 @@ pub(super) async fn around(
 }
 
 impl Judge {
-    async fn caller(&self, headers: &HeaderMap) -> Result<Arc<Caller>, Error> {
+    async fn caller(&self, headers: &HeaderMap, visitor: &Visitor) -> Result<Arc<Caller>, Error> {
         let mut shown = headers.get_all(AUTHORIZATION).iter();
-        let token = match (shown.next(), shown.next()) {
-            (None, _) if self.gate.is_open() => return Ok(Arc::clone(&self.anyone)),
-            (Some(shown), None) => bearer(shown.as_bytes()),
-            _ => None,
+        let principal = match (shown.next(), shown.next()) {
+            (None, _) => self.gate.visitor(visitor)?,
+            (Some(shown), None) => {
+                let token = bearer(shown.as_bytes()).ok_or(Error::Unauthenticated)?;
+                Some(self.gate.bearer(token).await?)
+            }
+            _ => return Err(Error::Unauthenticated),
         };
-        let principal = self
-            .gate
-            .bearer(token.ok_or(Error::Unauthenticated)?)
-            .await?;
-        let actor = format!("grpc:{}", principal.name);
-        Ok(Arc::new(Caller::of(actor, Arc::new(principal))))
+        Ok(match principal {
+            Some(principal) => {
+                let actor = format!("grpc:{}", principal.name);
+                Arc::new(Caller::of(actor, Arc::new(principal)))
+            }
+            None => Arc::clone(&self.anyone),
+        })
     }
 }
 

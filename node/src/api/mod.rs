@@ -38,6 +38,7 @@ use crate::cluster::Office;
 use crate::health::{Health, Phase};
 use crate::http::connections::{self, Protocol};
 use crate::shadows::{Caller, Shadows};
+use crate::tls::Tls;
 
 /// Most gRPC connections at one time.
 const CONNECTIONS_MAX: usize = 4096;
@@ -110,14 +111,16 @@ pub fn router(door: Door) -> Result<Router, BuildError> {
 }
 
 /// Serves the door until `shutdown`, then lets calls in flight finish. Dropping the future closes
-/// every connection.
+/// every connection. With `tls` nothing else is spoken.
 pub async fn serve(
     listener: TcpListener,
     door: Door,
+    tls: Option<Tls>,
     shutdown: CancellationToken,
 ) -> Result<(), BuildError> {
     let settings = connections::Settings {
         protocol: Protocol::Http2,
+        tls,
         connections_max: CONNECTIONS_MAX,
     };
     connections::serve(listener, router(door)?, settings, shutdown).await;

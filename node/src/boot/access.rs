@@ -4,13 +4,16 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use antumbra_shadow::{Tenant, Time};
+use parking_lot::Mutex;
 
-use crate::access::certificate::{Authorities, CertificateSettings, Registration};
-use crate::access::jwt::{ClaimNames, JwtSettings, KeySet, KeySetError};
+use crate::access::certificate::{CertificateSettings, Registration};
+use crate::access::jwt::{ClaimNames, JwtSettings, KeySet, KeySetError, Keys};
 use crate::access::record::{CredentialRecord, Record, Secret};
 use crate::access::token::{HashError, PasswordHash, Token, draw_salt};
 use crate::access::{AccessSettings, Gate, RoleName};
 use crate::config::{self, Config};
+use crate::reload::{self, Reload};
+use crate::shutdown::Running;
 
 /// Why the access rules cannot be put into force.
 #[derive(Debug, thiserror::Error)]
@@ -41,14 +44,32 @@ pub enum AccessError {
     Randomness(#[from] getrandom::Error),
 }
 
-/// The gate of the node, and the records that its configuration has. Reads files.
+/// What the configuration says about who may come in.
+pub(super) struct Access {
+    pub(super) gate: Arc<Gate>,
+    /// The records that the configuration has.
+    pub(super) fixed: Vec<Record>,
+    keys: Option<KeysFile>,
+}
+
+impl Access {
+    /// Takes files that are replaced while the node runs.
+    pub(super) fn keep_current(&self, running: &Running) {
+        if let Some(keys) = &self.keys {
+            let watch = reload::keep_current(keys.clone(), running.stop_watches.clone());
+            running.doors.spawn(watch);
+        }
+    }
+}
+
+/// Puts what the configuration says into force. Reads files.
 pub(super) fn open(
     config: &Config,
-    authorities: Option<Authorities>,
     clock: Arc<dyn antumbra_raft::Clock>,
-) -> Result<(Arc<Gate>, Vec<Record>), AccessError> {
+) -> Result<Access, AccessError> {
     let access = &config.access;
     let fixed = bootstrap(&access.bootstrap_token_file)?;
+    let (issuer, keys) = issuer(access)?.unzip();
     let settings = AccessSettings {
         mode: config.mode,
         certificate: CertificateSettings {
@@ -59,11 +80,14 @@ pub(super) fn open(
             },
             ..CertificateSettings::default()
         },
-        issuers: issuer(access)?.into_iter().collect(),
+        issuers: issuer.into_iter().collect(),
         signature_skew: access.signature_skew,
     };
-    let gate = Gate::new(settings, authorities, clock)?;
-    Ok((Arc::new(gate), fixed.into_iter().collect()))
+    Ok(Access {
+        gate: Arc::new(Gate::new(settings, clock)?),
+        fixed: fixed.into_iter().collect(),
+        keys,
+    })
 }
 
 /// The credential of a token that the configuration names: with it the first others are made.
@@ -86,18 +110,25 @@ fn bootstrap(file: &str) -> Result<Option<Record>, AccessError> {
     })))
 }
 
-fn issuer(access: &config::Access) -> Result<Option<JwtSettings>, AccessError> {
+/// The issuer whose tokens are taken, and the file of its keys.
+fn issuer(access: &config::Access) -> Result<Option<(JwtSettings, KeysFile)>, AccessError> {
     if access.jwt_issuer.is_empty() {
         return Ok(None);
     }
-    let keys = KeySet::parse(&read("access.jwt_keys_file", &access.jwt_keys_file)?)?;
+    let text = read(KEYS_FILE, &access.jwt_keys_file)?;
+    let keys = Keys::new(KeySet::parse(&text)?);
+    let file = KeysFile {
+        path: access.jwt_keys_file.as_str().into(),
+        text: Arc::new(Mutex::new(text)),
+        keys: keys.clone(),
+    };
     let claim = |name: &str| (!name.is_empty()).then(|| name.into());
-    Ok(Some(JwtSettings {
+    let settings = JwtSettings {
         issuer: access.jwt_issuer.as_str().into(),
         audiences: vec![access.jwt_audience.as_str().into()],
         algorithms: config::algorithms(&access.jwt_algorithms).unwrap_or_default(),
         leeway: access.jwt_leeway,
-        keys: Arc::new(keys),
+        keys,
         claims: ClaimNames {
             device: access.jwt_device_claim.as_str().into(),
             tenant: claim(&access.jwt_tenant_claim),
@@ -106,7 +137,38 @@ fn issuer(access: &config::Access) -> Result<Option<JwtSettings>, AccessError> {
         tenant: Tenant::parse(&access.jwt_tenant).ok(),
         role: RoleName::device(),
         roles: RoleName::nameable(),
-    }))
+    };
+    Ok(Some((settings, file)))
+}
+
+const KEYS_FILE: &str = "access.jwt_keys_file";
+
+/// The file with the keys of an issuer.
+#[derive(Clone)]
+struct KeysFile {
+    path: Arc<str>,
+    /// What it held when it was last good.
+    text: Arc<Mutex<String>>,
+    keys: Keys,
+}
+
+impl Reload for KeysFile {
+    type Error = AccessError;
+
+    fn name(&self) -> &'static str {
+        "keys of the issuer of tokens"
+    }
+
+    fn reload(&self) -> Result<bool, AccessError> {
+        let mut current = self.text.lock();
+        let text = read(KEYS_FILE, &self.path)?;
+        if text == *current {
+            return Ok(false);
+        }
+        self.keys.replace(KeySet::parse(&text)?);
+        *current = text;
+        Ok(true)
+    }
 }
 
 fn read(option: &'static str, path: &str) -> Result<String, AccessError> {

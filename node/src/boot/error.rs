@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use crate::{gateway, identity, peer};
+use crate::{identity, peer, tls};
 
 use super::access::AccessError;
 
@@ -33,9 +33,9 @@ pub enum Error {
     /// A certificate or key cannot be used.
     #[error("certificates of the peer link: {0}. `antumbra cert` makes new ones")]
     Tls(Arc<peer::TlsError>),
-    /// A certificate or key of the MQTT door cannot be used.
-    #[error("certificates of the MQTT door: {0}")]
-    MqttTls(Arc<gateway::TlsError>),
+    /// A certificate or key of a door cannot be used.
+    #[error("certificates of the {0} door: {1}")]
+    DoorTls(tls::Door, Arc<tls::TlsError>),
     /// The access rules cannot be put into force.
     #[error("who may come in: {0}")]
     Access(Arc<AccessError>),
@@ -58,7 +58,9 @@ impl Error {
             Error::Identity(error) => error.code(),
             Error::Engine(error) => error.code(),
             Error::Tls(_) => "TLS",
-            Error::MqttTls(_) => "MQTT_TLS",
+            Error::DoorTls(tls::Door::Grpc, _) => "GRPC_TLS",
+            Error::DoorTls(tls::Door::Http, _) => "HTTP_TLS",
+            Error::DoorTls(tls::Door::Mqtt, _) => "MQTT_TLS",
             Error::Access(_) => "ACCESS",
             Error::Replaced => "NODE_REPLACED",
             Error::Panicked => "PANICKED",
@@ -75,7 +77,7 @@ impl Error {
             Error::Engine(error) => error.is_damage(),
             Error::Listen { .. }
             | Error::Tls(_)
-            | Error::MqttTls(_)
+            | Error::DoorTls(..)
             | Error::Access(_)
             | Error::Replaced
             | Error::Panicked => false,

@@ -13,7 +13,6 @@ use futures::{FutureExt, StreamExt};
 use uuid::Uuid;
 
 use crate::access::Gate;
-use crate::access::certificate::Authorities;
 use crate::cluster::NodeInfo;
 use crate::cluster::bootstrap::Plan;
 use crate::config::{Config, Shards};
@@ -124,24 +123,6 @@ pub(super) fn gateway(
         gate: Arc::clone(gate),
         stop: running.stop_watches.clone(),
     })
-}
-
-/// TLS of the MQTT door, and who may come in with a certificate; nothing where it has none.
-pub(super) fn mqtt_tls(
-    config: &Config,
-) -> Result<(Option<gateway::Tls>, Option<Authorities>), gateway::TlsError> {
-    let mqtt = &config.mqtt;
-    if mqtt.tls_listen.is_empty() {
-        return Ok((None, None));
-    }
-    let authority = &mqtt.tls_client_authority;
-    let files = gateway::TlsFiles {
-        certificate: PathBuf::from(&mqtt.tls_certificate),
-        key: PathBuf::from(&mqtt.tls_key),
-        client_authority: (!authority.is_empty()).then(|| PathBuf::from(authority)),
-    };
-    let (tls, authorities) = gateway::Tls::open(&files)?;
-    Ok((Some(tls), authorities))
 }
 
 /// How the MQTT door is served.

@@ -70,6 +70,10 @@ const CLIENT: &str = "
 |---|---|---|---|
 | `ANTUMBRA_ENDPOINT` | `--endpoint` | `http://127.0.0.1:7400` | gRPC door that `shadow`, `device` and `bench` talk to |
 | `ANTUMBRA_TENANT` | `--tenant` | the caller's own | tenant they work in |
+| `ANTUMBRA_TOKEN` | `--token` | | token that they show |
+| `ANTUMBRA_TLS_AUTHORITY` | `--tls-authority` | | authority that signed the certificate of the server, for `https://` |
+| `ANTUMBRA_TLS_CERTIFICATE` | `--tls-certificate` | | certificate that they show |
+| `ANTUMBRA_TLS_KEY` | `--tls-key` | | private key of that certificate |
 | `NO_COLOR` | | | any value turns colours off |
 ";
 

@@ -205,6 +205,14 @@ sections! {
     api: Api {
         /// Where gRPC is served.
         listen: SocketAddr = SocketAddr::from((Ipv4Addr::LOCALHOST, 7400)),
+        /// Certificate that clients see, a PEM file. With it, `tls_key` is needed too, and nothing
+        /// but TLS is spoken at `listen`; empty for plain text.
+        tls_certificate: String = String::new(),
+        /// Its private key, a PEM file.
+        tls_key: String = String::new(),
+        /// Certificates of the authorities that sign clients, a PEM file. A client must then show one,
+        /// or a token; `access.certificate_rules` says whom it is for.
+        tls_client_authority: String = String::new(),
         /// Deadline of a call that brings none.
         default_deadline: Duration = Duration::from_secs(10),
         /// Largest request message.
@@ -219,6 +227,15 @@ sections! {
     http: Http {
         /// Where HTTP is served.
         listen: SocketAddr = SocketAddr::from((Ipv4Addr::LOCALHOST, 7480)),
+        /// Certificate that clients see, a PEM file. With it, `tls_key` is needed too, and nothing
+        /// but TLS is spoken at `listen`; empty for plain text.
+        tls_certificate: String = String::new(),
+        /// Its private key, a PEM file.
+        tls_key: String = String::new(),
+        /// Certificates of the authorities that sign clients, a PEM file. A client must then show one,
+        /// a token or a signature, except for health and metrics; `access.certificate_rules` says whom
+        /// it is for.
+        tls_client_authority: String = String::new(),
         /// Deadline of a request.
         default_deadline: Duration = Duration::from_secs(10),
         /// Largest request body that is read.
@@ -244,7 +261,7 @@ sections! {
         jwt_issuer: String = String::new(),
         /// For whom these tokens are, as `aud` of the token.
         jwt_audience: String = String::new(),
-        /// Public keys of the issuer, a JSON Web Key Set. Read at the start.
+        /// Public keys of the issuer, a JSON Web Key Set. Read again when the file changes.
         jwt_keys_file: String = String::new(),
         /// How tokens may be signed, with commas between: RS256 RS384 RS512 PS256 PS384 PS512 ES256
         /// ES384 EdDSA.
@@ -276,8 +293,8 @@ sections! {
         tls_certificate: String = String::new(),
         /// Its private key, a PEM file.
         tls_key: String = String::new(),
-        /// Certificates of the authorities that sign clients, a PEM file. A client must
-        /// then show one; `access.certificate_rules` says whom it is for.
+        /// Certificates of the authorities that sign clients, a PEM file. A client must then show one,
+        /// or a password or token; `access.certificate_rules` says whom it is for.
         tls_client_authority: String = String::new(),
         /// Whether the cluster knows of every client that is connected, also of those whose session
         /// ends with the connection. Costs one small write per connection and one at its end.

@@ -164,6 +164,32 @@ fn doors(rules: &mut Rules, api: &Api, http: &Http, mqtt: &Mqtt) {
         api.stream_updates_max,
         1..=1_000_000,
     );
+    let files = [
+        &api.tls_certificate,
+        &api.tls_key,
+        &api.tls_client_authority,
+    ];
+    rules.tls(
+        [
+            "api.tls_certificate",
+            "api.tls_key",
+            "api.tls_client_authority",
+        ],
+        files,
+    );
+    let files = [
+        &http.tls_certificate,
+        &http.tls_key,
+        &http.tls_client_authority,
+    ];
+    rules.tls(
+        [
+            "http.tls_certificate",
+            "http.tls_key",
+            "http.tls_client_authority",
+        ],
+        files,
+    );
     let seen = [
         ("api.listen", api.listen),
         ("http.listen", http.listen),
@@ -337,6 +363,19 @@ impl Rules {
         if name.is_empty() || name.len() > 63 || !name.chars().all(allowed) {
             let what = format!("is `{name}`, not 1-63 characters of `a-z`, `0-9` and `-`");
             self.complain(key, what, None);
+        }
+    }
+
+    /// The files of a door: certificate, key and the authority of clients.
+    fn tls(&mut self, keys: [&'static str; 3], [certificate, key, authority]: [&String; 3]) {
+        for (needed, file, other, given) in [
+            (keys[1], key, keys[0], certificate),
+            (keys[0], certificate, keys[1], key),
+            (keys[0], certificate, keys[2], authority),
+        ] {
+            if file.is_empty() && !given.is_empty() {
+                self.complain(needed, format!("is needed with `{other}`"), None);
+            }
         }
     }
 

@@ -8,7 +8,6 @@ use antumbra_raft::{Clock, ForwardHandler};
 use antumbra_shadow::{DeviceKey, Draft, Limits, Outcome};
 use bytes::Bytes;
 use futures::future::BoxFuture;
-use rustls::pki_types::CertificateDer;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
@@ -25,7 +24,7 @@ use super::records::Records;
 use super::registry::Registry;
 use super::unacknowledged::Unacknowledged;
 use super::wills::Wills;
-use crate::access::Gate;
+use crate::access::{Gate, Visitor};
 use crate::error::Error;
 use crate::shadows::{Caller, Shadows, Wanted};
 
@@ -79,10 +78,8 @@ pub(crate) struct Door {
 #[derive(Debug, Clone)]
 pub(crate) struct Peer {
     pub(crate) address: SocketAddr,
-    /// The certificates that it showed, its own first; they were verified.
-    pub(crate) chain: Option<Box<[CertificateDer<'static>]>>,
-    /// It has to prove who it is, whatever else is open.
-    pub(crate) must_prove: bool,
+    /// What TLS tells of it.
+    pub(crate) visitor: Visitor,
 }
 
 impl Door {

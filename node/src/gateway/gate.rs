@@ -22,12 +22,12 @@ pub(super) async fn admit(
     now: Time,
 ) -> Result<Principal, ConnectRefusal> {
     let admitted = match &claims.proof {
-        Proof::Nothing if peer.must_prove => Err(Denied::Missing),
+        Proof::Nothing if peer.visitor.must_prove => Err(Denied::Missing),
         Proof::Nothing => gate.ask(|gate| gate.anonymous(Some(&claims.client_id))),
-        Proof::Certificate => gate.ask(|gate| match &peer.chain {
-            Some(chain) => gate.certificate(chain),
+        Proof::Certificate => match &peer.visitor.shown {
+            Some(shown) => shown.judge(gate),
             None => Err(Denied::Missing),
-        }),
+        },
         Proof::Token(token) => {
             let token = token.clone();
             gate.ask_slowly(move |gate| gate.bearer(&token)).await

@@ -18,7 +18,8 @@ use super::door::{Door, Peer};
 use super::metrics;
 use super::mqtt::session::ServerCause;
 use super::slot::Note;
-use super::tls::Tls;
+use crate::access::Visitor;
+use crate::tls::Tls;
 
 /// Pause after an accept that failed for want of resources.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -76,8 +77,7 @@ pub(crate) async fn serve(
                 None => {
                     let peer = Peer {
                         address,
-                        chain: None,
-                        must_prove: false,
+                        visitor: Visitor::default(),
                     };
                     Connection::new(door, stream, peer).run().await;
                 }
@@ -95,20 +95,14 @@ pub(crate) async fn serve(
 }
 
 async fn serve_tls(door: Arc<Door>, tls: &Tls, stream: TcpStream, address: SocketAddr) {
-    let Some(stream) = tls.accept(stream).await else {
+    let Some(accepted) = tls.accept(stream).await else {
         return metrics::refused("handshake");
     };
-    let shown = stream.get_ref().1.peer_certificates();
-    let chain = shown.map(|chain| {
-        let owned = chain.iter().map(|one| one.clone().into_owned());
-        owned.collect()
-    });
     let peer = Peer {
         address,
-        chain,
-        must_prove: tls.knows_clients(),
+        visitor: accepted.visitor,
     };
-    Box::pin(Connection::new(door, stream, peer).run()).await;
+    Box::pin(Connection::new(door, accepted.stream, peer).run()).await;
 }
 
 async fn accept(

@@ -30,7 +30,6 @@ mod presence;
 mod records;
 mod registry;
 mod slot;
-mod tls;
 mod unacknowledged;
 mod wills;
 
@@ -40,5 +39,3 @@ pub(crate) use self::gate::renew;
 pub(crate) use self::keeper::Keeper;
 pub(crate) use self::listener::{Settings, serve};
 pub(crate) use self::metrics::describe as describe_metrics;
-pub(crate) use self::tls::Tls;
-pub use self::tls::{TlsError, TlsFiles};

@@ -1,24 +1,28 @@
-//! The accept loop of the doors: bounded connections, bounded headers, timeouts for whoever is
-//! slow, and a stop that lets requests in flight finish.
+//! The accept loop of the doors: bounded connections, TLS where there is some, bounded headers,
+//! timeouts for whoever is slow, and a stop that lets requests in flight finish.
 //!
 //! An error while accepting never ends the loop. HTTP/2 settings hold against floods of streams,
 //! resets and headers.
 
 use std::future::Future;
+use std::io::Cursor;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
+use axum::{Extension, Router};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use hyper_util::service::TowerToHyperService;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, join, split};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, warn};
+
+use crate::tls::Tls;
 
 /// How long a new or idle connection may take to send the head of a request.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
@@ -56,8 +60,10 @@ pub enum Protocol {
 /// How a listener is served.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// What its connections speak.
+    /// What its connections speak, unless they choose HTTP/2 in the handshake of TLS.
     pub protocol: Protocol,
+    /// TLS, where connections must speak it.
+    pub tls: Option<Tls>,
     /// Most connections at one time; more are closed at once.
     pub connections_max: usize,
 }
@@ -70,18 +76,68 @@ pub async fn serve(
     settings: Settings,
     shutdown: CancellationToken,
 ) {
-    let builder = Arc::new(builder(settings.protocol));
-    let stop = shutdown.clone();
-    let serve_one = |stream| {
-        let (router, builder, stop) = (router.clone(), builder.clone(), stop.clone());
-        async move {
-            if settings.protocol == Protocol::Http2 && !preface_arrives(&stream, &stop).await {
-                return;
+    let connections_max = settings.connections_max;
+    let door = Arc::new(Door {
+        router,
+        http1: builder(Protocol::Http1),
+        http2: builder(Protocol::Http2),
+        settings,
+        stop: shutdown.clone(),
+    });
+    let serve_one = |stream| Arc::clone(&door).serve(stream);
+    accept(listener, connections_max, shutdown, serve_one).await;
+}
+
+/// What all connections of a listener share.
+struct Door {
+    router: Router,
+    http1: Builder<TokioExecutor>,
+    http2: Builder<TokioExecutor>,
+    settings: Settings,
+    stop: CancellationToken,
+}
+
+impl Door {
+    async fn serve(self: Arc<Door>, stream: TcpStream) {
+        let Some(tls) = &self.settings.tls else {
+            let (reader, writer) = stream.into_split();
+            let (protocol, router) = (self.settings.protocol, self.router.clone());
+            return self.speak(protocol, reader, writer, router).await;
+        };
+        let accepted = tokio::select! {
+            biased;
+            () = self.stop.cancelled() => return,
+            accepted = tls.accept(stream) => accepted,
+        };
+        let Some(accepted) = accepted else {
+            return;
+        };
+        let protocol = match accepted.is_http2() {
+            true => Protocol::Http2,
+            false => self.settings.protocol,
+        };
+        let router = self.router.clone().layer(Extension(accepted.visitor));
+        let (reader, writer) = split(accepted.stream);
+        self.speak(protocol, reader, writer, router).await;
+    }
+
+    async fn speak(
+        &self,
+        protocol: Protocol,
+        reader: impl AsyncRead + Unpin + Send + 'static,
+        writer: impl AsyncWrite + Unpin + Send + 'static,
+        router: Router,
+    ) {
+        match protocol {
+            Protocol::Http1 => speak(join(reader, writer), router, &self.http1, &self.stop).await,
+            Protocol::Http2 => {
+                let Some(reader) = after_preface(reader, &self.stop).await else {
+                    return;
+                };
+                speak(join(reader, writer), router, &self.http2, &self.stop).await;
             }
-            speak(stream, router, &builder, &stop).await;
         }
-    };
-    accept(listener, settings.connections_max, shutdown, serve_one).await;
+    }
 }
 
 /// Runs `serve_one` for every connection of `listener`, at most `connections_max` at a time, until
@@ -160,27 +216,19 @@ pub(crate) async fn speak(
 }
 
 /// Waits until the peer has sent as many bytes as an HTTP/2 preface has, because the HTTP/2
-/// server waits for them without a limit. Leaves the bytes where they are.
-async fn preface_arrives(stream: &TcpStream, shutdown: &CancellationToken) -> bool {
-    let enough = async {
-        let mut bytes = [0; PREFACE_BYTES];
-        loop {
-            match stream.peek(&mut bytes).await {
-                Ok(0) | Err(_) => return false,
-                Ok(PREFACE_BYTES) => return true,
-                Ok(_) => tokio::time::sleep(Duration::from_millis(10)).await,
-            }
-        }
-    };
+/// server waits for them without a limit. What is given reads them again.
+async fn after_preface<R: AsyncRead + Unpin>(
+    mut reader: R,
+    shutdown: &CancellationToken,
+) -> Option<impl AsyncRead + Unpin + use<R>> {
+    let mut bytes = [0; PREFACE_BYTES];
+    let arrived = timeout(PREFACE_TIMEOUT, reader.read_exact(&mut bytes));
     tokio::select! {
         biased;
-        () = shutdown.cancelled() => false,
-        arrived = within(PREFACE_TIMEOUT, enough) => arrived.unwrap_or(false),
-    }
-}
-
-async fn within<T>(limit: Duration, work: impl Future<Output = T>) -> Option<T> {
-    tokio::time::timeout(limit, work).await.ok()
+        () = shutdown.cancelled() => return None,
+        arrived = arrived => arrived.ok()?.ok()?,
+    };
+    Some(Cursor::new(bytes).chain(reader))
 }
 
 fn builder(protocol: Protocol) -> Builder<TokioExecutor> {

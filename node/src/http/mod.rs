@@ -31,6 +31,7 @@ use crate::error::Error;
 use crate::health::Health;
 use crate::metrics::{Exporter, REQUEST_SECONDS, REQUESTS_TOTAL};
 use crate::shadows::{Caller, Shadows};
+use crate::tls::Tls;
 
 use iotdata::Deadline;
 
@@ -84,10 +85,16 @@ pub fn router(door: Door) -> Router {
 }
 
 /// Serves the door until `shutdown`, then lets requests in flight finish. Dropping the future
-/// closes every connection.
-pub async fn serve(listener: TcpListener, door: Door, shutdown: CancellationToken) {
+/// closes every connection. With `tls` nothing else is spoken.
+pub async fn serve(
+    listener: TcpListener,
+    door: Door,
+    tls: Option<Tls>,
+    shutdown: CancellationToken,
+) {
     let settings = connections::Settings {
         protocol: connections::Protocol::Http1,
+        tls,
         connections_max: CONNECTIONS_MAX,
     };
     connections::serve(listener, router(door), settings, shutdown).await;

@@ -162,7 +162,6 @@ mod tests {
         let authenticator = Authenticator {
             directory: &directory,
             settings: &settings,
-            authorities: None,
             verified: &verified,
             now: antumbra_shadow::Time(0),
         };

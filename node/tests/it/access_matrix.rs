@@ -1,21 +1,23 @@
 //! Who may do what, at every door: own device, other device, other tenant, revoked, nobody.
 
 use antumbra_proto::v1;
+use antumbra_proto::v1::shadows_client::ShadowsClient;
+use tonic::transport::Channel;
 use tonic::{Code, Status};
 
 use crate::access_support::{BOOTSTRAP, Mqtt, Standings, backend_token, closed, with};
-use crate::doors_support::{Site, desired, get, key, patiently};
+use crate::doors_support::{desired, get, key, patiently};
 
 /// What a caller is told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Told {
+pub(crate) enum Told {
     /// It is done, or there is nothing there.
     Allowed,
     Forbidden,
     Unknown,
 }
 
-const VERBS: [&str; 9] = [
+pub(crate) const VERBS: [&str; 9] = [
     "get",
     "update",
     "delete",
@@ -44,8 +46,8 @@ fn foreign_key(device: &str) -> Option<v1::ShadowKey> {
 }
 
 /// Asks for one thing about the device `lamp` of the tenant `default`.
-async fn ask(site: &Site, token: &str, verb: &str) -> Told {
-    let mut grpc = site.grpc.clone();
+pub(crate) async fn ask(grpc: &ShadowsClient<Channel>, token: &str, verb: &str) -> Told {
+    let mut grpc = grpc.clone();
     let read = v1::GetShadowRequest {
         key: foreign_key("lamp"),
         ..get("lamp")
@@ -148,7 +150,7 @@ async fn grpc_door_keeps_the_matrix() {
             ("reader", &*reader, reads),
             ("backend of another tenant", &*foreign, Told::Forbidden),
         ] {
-            let told = patiently(ask(&site, token, verb)).await;
+            let told = patiently(ask(&site.grpc, token, verb)).await;
             assert_eq!(told, expected, "{verb} by {who}");
         }
     }

@@ -1,12 +1,13 @@
 //! A closed node, credentials of every standing, and callers that show them at the three doors.
 
+use std::net::SocketAddr;
 use std::path::Path;
 
 use antumbra::access::Mode;
 use antumbra::config::Config;
 use antumbra_proto::admin::v1 as admin;
 use antumbra_proto::admin::v1::admin_client::AdminClient;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tonic::Request;
 use tonic::transport::Channel;
@@ -126,16 +127,29 @@ impl Standings {
 
 /// An MQTT 5 client with as much of the protocol as these tests need.
 pub struct Mqtt {
-    stream: TcpStream,
+    stream: Box<dyn Stream>,
     next_id: u16,
 }
+
+/// What MQTT is spoken over.
+pub trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
+
+impl<S: AsyncRead + AsyncWrite + Unpin + Send> Stream for S {}
 
 impl Mqtt {
     /// Connects with a token, or with nothing when it is empty; the reason code when it is refused.
     pub async fn connect(site: &Site, user: &str, token: &str) -> Result<Mqtt, u8> {
-        let mut stream = TcpStream::connect(site.node.addresses().mqtt)
-            .await
-            .unwrap();
+        Mqtt::connect_to(site.node.addresses().mqtt, user, token).await
+    }
+
+    /// The same at an address.
+    pub async fn connect_to(address: SocketAddr, user: &str, token: &str) -> Result<Mqtt, u8> {
+        let stream = TcpStream::connect(address).await.unwrap();
+        Mqtt::over(Box::new(stream), user, token).await
+    }
+
+    /// The same over a connection that is there.
+    pub async fn over(mut stream: Box<dyn Stream>, user: &str, token: &str) -> Result<Mqtt, u8> {
         let flags = if token.is_empty() { 0x02 } else { 0xc2 };
         let mut body = vec![0, 4, b'M', b'Q', b'T', b'T', 5, flags, 0, 60, 0];
         text(&mut body, &format!("client-{user}"));

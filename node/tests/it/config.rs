@@ -157,6 +157,22 @@ document_bytes_max = "1GiB"
     }
 }
 
+/// A door with half of its files for TLS would else be plain or refuse everybody.
+#[test]
+fn files_for_tls_go_together() {
+    let found =
+        file_problems("[api]\ntls_certificate = \"a\"\n[http]\ntls_client_authority = \"b\"\n");
+    let expected = [
+        "`api.tls_key` is needed with `api.tls_certificate`",
+        "`http.tls_certificate` is needed with `http.tls_client_authority`",
+    ];
+    for part in expected {
+        let is_told = found.iter().any(|line| line.contains(part));
+        assert!(is_told, "no {part} in {found:#?}");
+    }
+    assert_eq!(found.len(), expected.len(), "{found:#?}");
+}
+
 /// A file that is not TOML says where, and what could be read is checked all the same.
 #[test]
 fn syntax_errors_have_a_line() {

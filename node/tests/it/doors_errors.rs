@@ -149,7 +149,7 @@ async fn stranger(site: &Site) -> String {
     };
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let http = tokio::spawn(http::serve(listener, door, stop.clone()));
+    let http = tokio::spawn(http::serve(listener, door, None, stop.clone()));
     let request = b"GET /things/pump/shadow HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
     let reply = raw(address, request).await;
     assert_eq!(
@@ -165,7 +165,7 @@ async fn stranger(site: &Site) -> String {
     let door = grpc_door(site, caller);
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let grpc = tokio::spawn(api::serve(listener, door, stop.clone()));
+    let grpc = tokio::spawn(api::serve(listener, door, None, stop.clone()));
     let mut client = ShadowsClient::connect(format!("http://{address}"))
         .await
         .unwrap();

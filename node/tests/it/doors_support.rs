@@ -17,7 +17,7 @@ use axum::http::Request;
 use prost::Message;
 use serde_json::Value;
 use tempfile::TempDir;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tonic::transport::Channel;
@@ -132,7 +132,7 @@ pub async fn raw(address: SocketAddr, bytes: &[u8]) -> Reply {
     read_reply(&mut stream).await
 }
 
-pub async fn read_reply(stream: &mut TcpStream) -> Reply {
+pub async fn read_reply(stream: &mut (impl AsyncRead + Unpin)) -> Reply {
     let mut bytes = Vec::new();
     let read = async {
         let mut chunk = [0; 8192];

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use antumbra::peer::{Tls, TlsError, TlsFiles};
+use antumbra::tls::PemError;
 use antumbra_proto::peer::v1::ControlRequest;
 use antumbra_proto::peer::v1::peer_client::PeerClient;
 use antumbra_raft::{Lane, Transport};
@@ -274,9 +275,15 @@ async fn wrong_files_are_refused_at_the_start() {
         certificate: one.key.clone(),
         ..one.clone()
     });
-    assert!(matches!(error, TlsError::Content { .. }), "{error}");
+    assert!(
+        matches!(error, TlsError::File(PemError::Content { .. })),
+        "{error}"
+    );
     let error = open(&ours.files("node-7"));
-    assert!(matches!(error, TlsError::Read { .. }), "{error}");
+    assert!(
+        matches!(error, TlsError::File(PemError::Read { .. })),
+        "{error}"
+    );
 
     let expired = directory.path().join("expired.pem");
     write_expired(&ours, &one, &expired);

@@ -17,7 +17,7 @@ const NOW: Time = Time(1_795_920_300_000);
 struct World {
     directory: Directory,
     settings: AccessSettings,
-    authorities: Option<Authorities>,
+    authorities: Authorities,
     verified: Verified,
 }
 
@@ -31,7 +31,7 @@ impl World {
         World {
             directory,
             settings: AccessSettings::default(),
-            authorities: None,
+            authorities: Authorities::new(&[], &[]).unwrap(),
             verified: Verified::new(NonZeroUsize::new(16).unwrap(), [1; 32]),
         }
     }
@@ -40,7 +40,6 @@ impl World {
         Authenticator {
             directory: &self.directory,
             settings: &self.settings,
-            authorities: self.authorities.as_ref(),
             verified: &self.verified,
             now,
         }
@@ -48,6 +47,10 @@ impl World {
 
     fn now(&self) -> Authenticator<'_> {
         self.at(NOW)
+    }
+
+    fn certificate(&self, chain: &[CertificateDer<'_>]) -> Result<Principal, Denied> {
+        self.now().certificate(chain, &self.authorities)
     }
 }
 
@@ -75,7 +78,7 @@ fn nothing_shown_is_nobody() {
         world.now().anonymous(Some("a")).unwrap_err(),
         Denied::Missing
     );
-    assert_eq!(world.now().certificate(&[]).unwrap_err(), Denied::Missing);
+    assert_eq!(world.certificate(&[]).unwrap_err(), Denied::Missing);
     assert_eq!(world.now().bearer(b"").unwrap_err(), Denied::Missing);
     assert_eq!(world.now().password("a", b"").unwrap_err(), Denied::Missing);
 
@@ -290,28 +293,25 @@ fn certificates_are_judged() {
     let print = Fingerprint::of(&pump);
     let chain = [pump];
     let mut world = World::new(&[]);
-    let none = world.now().certificate(&chain).unwrap_err();
-    assert!(matches!(none, Denied::Unsupported(_)));
+    let none = world.certificate(&chain).unwrap_err();
+    assert_eq!(none, Denied::UnknownIssuer);
     let roots = [root.1.clone()];
-    world.authorities = Some(Authorities::new(&roots, &[]).unwrap());
-    let found = world.now().certificate(&chain).unwrap();
+    world.authorities = Authorities::new(&roots, &[]).unwrap();
+    let found = world.certificate(&chain).unwrap();
     assert_eq!(found.device.as_ref().unwrap().as_str(), "pump:1");
     assert_eq!(
         (&found.tenant, &found.role_name),
         (&Tenant::default_tenant(), &RoleName::device())
     );
     world.settings.certificate.registration = Registration::Required;
-    assert_eq!(
-        world.now().certificate(&chain).unwrap_err(),
-        Denied::Unknown
-    );
+    assert_eq!(world.certificate(&chain).unwrap_err(), Denied::Unknown);
 
     let secret = format!(r#"{{"certificate":{{"fingerprint":"{print}"}}}}"#);
     let registered = credential("c", &secret, r#","device":"valve""#);
     let mut world = World::new(&[registered]);
-    world.authorities = Some(Authorities::new(&roots, &[]).unwrap());
+    world.authorities = Authorities::new(&roots, &[]).unwrap();
     assert_eq!(world.now().renew(&found).unwrap_err(), Denied::Revoked);
-    let found = world.now().certificate(&chain).unwrap();
+    let found = world.certificate(&chain).unwrap();
     assert_eq!(found.device.as_ref().unwrap().as_str(), "valve");
     assert!(found.expires.is_some());
     assert_eq!(world.now().renew(&found).unwrap().expires, found.expires);
@@ -320,8 +320,8 @@ fn certificates_are_judged() {
         fingerprint: Fingerprint::of(&root.1),
         tenant: Some(Tenant::default_tenant()),
     };
-    world.authorities = Some(Authorities::new(&roots, &[bound]).unwrap());
-    let beyond = world.now().certificate(&chain).unwrap_err();
+    world.authorities = Authorities::new(&roots, &[bound]).unwrap();
+    let beyond = world.certificate(&chain).unwrap_err();
     assert_eq!(beyond, Denied::Overreach("tenant"));
     let rules = [
         "organisation = tenant",
@@ -329,7 +329,7 @@ fn certificates_are_judged() {
         "organisational_unit = role",
     ];
     world.settings.certificate.rules = rules.map(|rule| rule.parse().unwrap()).to_vec();
-    let check = |subject: &[(DnType, &str)]| world.now().certificate(&[leaf(&root, subject)]);
+    let check = |subject: &[(DnType, &str)]| world.certificate(&[leaf(&root, subject)]);
     let acme = check(&[
         (DnType::CommonName, "a"),
         (DnType::OrganizationName, "acme"),

@@ -1,5 +1,8 @@
 //! The public keys of an issuer: a JSON Web Key Set (RFC 7517).
 
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
 use jsonwebtoken::DecodingKey;
 use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, PublicKeyUse};
 use serde::Deserialize;
@@ -16,6 +19,27 @@ const KEYS_MAX: usize = 64;
 #[derive(Clone)]
 pub struct KeySet {
     keys: Vec<Key>,
+}
+
+/// The keys of an issuer as they are now. Clones see the same.
+#[derive(Debug, Clone)]
+pub struct Keys(Arc<ArcSwap<KeySet>>);
+
+impl Keys {
+    /// Keys that begin as these.
+    pub fn new(keys: KeySet) -> Keys {
+        Keys(Arc::new(ArcSwap::from_pointee(keys)))
+    }
+
+    /// Puts other keys in the place of all. Who came in by an old one stays until its token ends.
+    pub fn replace(&self, keys: KeySet) {
+        self.0.store(Arc::new(keys));
+    }
+
+    /// The keys as of now.
+    pub(super) fn now(&self) -> Arc<KeySet> {
+        self.0.load_full()
+    }
 }
 
 /// One public key.

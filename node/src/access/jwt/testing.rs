@@ -32,7 +32,7 @@ impl TestIssuer {
             audiences: vec!["fleet".into()],
             algorithms: vec![Algorithm::EdDsa],
             leeway: Duration::from_secs(30),
-            keys: Arc::new(KeySet::parse(&keys).unwrap()),
+            keys: Keys::new(KeySet::parse(&keys).unwrap()),
             claims: ClaimNames {
                 tenant: Some("tenant".into()),
                 role: Some("role".into()),

@@ -98,7 +98,7 @@ fn refuses_wrong_keys() {
 
     let both = format!(r#"{{"keys":[{},{}]}}"#, issuer.key(), other.key());
     let mut settings = issuer.settings();
-    settings.keys = Arc::new(KeySet::parse(&both).unwrap());
+    settings.keys = Keys::new(KeySet::parse(&both).unwrap());
     let checked = verify(nameless.as_bytes(), &[settings], NOW);
     assert_eq!(checked, Err(Denied::UnknownKey));
 }
@@ -230,7 +230,7 @@ fn refuses_claims_that_are_no_ids() {
 #[test]
 fn verifies_tokens_of_another_implementation() {
     let mut settings = TestIssuer::new("k").settings();
-    settings.keys = Arc::new(KeySet::parse(vectors::KEYS).unwrap());
+    settings.keys = Keys::new(KeySet::parse(vectors::KEYS).unwrap());
     for (name, token) in vectors::TOKENS {
         settings.algorithms = vec![name.parse().unwrap()];
         let bearer = verify(token.as_bytes(), &[settings.clone()], NOW).unwrap();

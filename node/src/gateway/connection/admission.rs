@@ -40,7 +40,7 @@ pub(super) async fn admit(
     peer: Peer,
     connect: Box<Connect>,
 ) -> Result<Admission, Refusal> {
-    let view = view_of(&connect, peer.chain.is_some());
+    let view = view_of(&connect, peer.visitor.shown.is_some());
     let dialect = door.dialects.choose(&view);
     let dialect = Arc::clone(dialect.ok_or_else(|| refuse_plainly(Reason::NotAuthorized))?);
     let refuse = |refusal| refusal_of(&*dialect, refusal, connect.version);

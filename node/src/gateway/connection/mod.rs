@@ -337,7 +337,7 @@ impl<S: Stream> Connection<S> {
         }
         metrics::connected();
         // What it showed has been judged.
-        self.peer.chain = None;
+        self.peer.visitor.shown = None;
         self.door.registry.enter(client, session, &self.slot);
         self.listen(&[]);
         self.attach(None);

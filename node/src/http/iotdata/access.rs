@@ -1,4 +1,5 @@
-//! Who sends a request: a token, or a signature as AWS software development kits make it.
+//! Who sends a request: a token, a signature as AWS software development kits make it, or the
+//! certificate of the connection.
 //!
 //! A signature covers the body, so the body of a signed request is read before the request is judged;
 //! as much of it as any body may have. Where the door is open to everybody, signatures are not looked
@@ -17,8 +18,8 @@ use axum::middleware::Next;
 use bytes::Bytes;
 
 use super::Deadline;
-use crate::access::Principal;
 use crate::access::sigv4::{self, SignedRequest};
+use crate::access::{Principal, Visitor};
 use crate::api::bearer;
 use crate::error::Error;
 use crate::http::{Door, body, reply};
@@ -42,8 +43,10 @@ async fn judge(door: &Door, request: Request) -> Result<Request, Error> {
     let mut shown = parts.headers.get_all(AUTHORIZATION).iter();
     let shown = (shown.next().cloned(), shown.next().cloned());
     let is_signed = sigv4::is_signed(&signed(&parts, &headers(&parts), [0; 32]));
+    let visitor = parts.extensions.get::<Visitor>().cloned();
+    let visitor = visitor.unwrap_or_default();
     let principal = match shown {
-        _ if is_signed && door.gate.is_open() => None,
+        _ if is_signed && door.gate.is_open() && !visitor.must_prove => None,
         _ if is_signed => {
             let deadline = parts.extensions.get::<Deadline>().copied();
             let Deadline(deadline) = deadline.ok_or(Error::Internal("no deadline"))?;
@@ -52,7 +55,7 @@ async fn judge(door: &Door, request: Request) -> Result<Request, Error> {
             body = Body::from(bytes);
             Some(principal)
         }
-        (None, _) if door.gate.is_open() => None,
+        (None, _) => door.gate.visitor(&visitor)?,
         (Some(shown), None) => {
             let token = bearer(shown.as_bytes()).ok_or(Error::Unauthenticated)?;
             Some(door.gate.bearer(token).await?)

@@ -1,27 +1,24 @@
 //! One state of the certificate files, checked and ready for use.
 
-use std::fs::File;
-use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use rustls::client::Resumption;
 use rustls::client::danger::ServerCertVerifier;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
-use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use rustls::version::TLS13;
-use rustls::{ClientConfig, RootCertStore, ServerConfig};
+use rustls::{ClientConfig, ServerConfig};
 use x509_parser::prelude::{FromDer, X509Certificate};
+
+use crate::tls::pem::{self, PemError};
 
 use super::TlsFiles;
 use super::name::{CertificateName, Holder, NameError};
 use super::verifier::AuthorityVerifier;
 
-/// Certificates and keys have a few kilobytes.
-const FILE_BYTES_MAX: u64 = 1 << 20;
 /// gRPC needs HTTP/2.
 const PROTOCOL: &[u8] = b"h2";
 
@@ -29,22 +26,9 @@ const PROTOCOL: &[u8] = b"h2";
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum TlsError {
-    /// A file cannot be read.
-    #[error("read {path}: {source}")]
-    Read {
-        /// Which file.
-        path: PathBuf,
-        /// Why not.
-        source: std::io::Error,
-    },
-    /// A file does not hold what it should.
-    #[error("{path} holds no {what} in PEM form")]
-    Content {
-        /// Which file.
-        path: PathBuf,
-        /// What is looked for.
-        what: &'static str,
-    },
+    /// A file is of no use.
+    #[error(transparent)]
+    File(#[from] PemError),
     /// A certificate or key is refused, for example because the two do not belong together.
     #[error("{path} cannot be used: {source}")]
     Refused {
@@ -130,9 +114,9 @@ impl Material {
     }
 
     fn new(contents: Contents, files: &TlsFiles, node: &str) -> Result<Material, TlsError> {
-        let chain = certificates(&files.certificate, &contents.certificate)?;
-        let roots = Arc::new(roots(files, &contents.authority)?);
-        let key = private_key(&files.key, &contents.key)?;
+        let chain = pem::certificates(&files.certificate, &contents.certificate)?;
+        let roots = Arc::new(pem::roots(&files.authority, &contents.authority)?);
+        let key = pem::private_key(&files.key, &contents.key)?;
         let (name, ends) = name_and_end(files, &chain[0], node)?;
 
         // Named here and not taken from the process: a library must not choose for us.
@@ -168,52 +152,11 @@ impl Material {
 impl Contents {
     fn read(files: &TlsFiles) -> Result<Contents, TlsError> {
         Ok(Contents {
-            certificate: read(&files.certificate)?,
-            key: read(&files.key)?,
-            authority: read(&files.authority)?,
+            certificate: pem::read(&files.certificate)?,
+            key: pem::read(&files.key)?,
+            authority: pem::read(&files.authority)?,
         })
     }
-}
-
-fn read(path: &Path) -> Result<Vec<u8>, TlsError> {
-    let read = || {
-        let mut bytes = Vec::new();
-        let file = File::open(path)?;
-        file.take(FILE_BYTES_MAX).read_to_end(&mut bytes)?;
-        Ok(bytes)
-    };
-    read().map_err(|source| TlsError::Read {
-        path: path.to_owned(),
-        source,
-    })
-}
-
-/// At least one certificate.
-fn certificates(path: &Path, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, TlsError> {
-    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
-    let found = found.ok().filter(|found| !found.is_empty());
-    found.ok_or_else(|| TlsError::Content {
-        path: path.to_owned(),
-        what: "certificate",
-    })
-}
-
-fn private_key(path: &Path, pem: &[u8]) -> Result<PrivateKeyDer<'static>, TlsError> {
-    PrivateKeyDer::from_pem_slice(pem).map_err(|_| TlsError::Content {
-        path: path.to_owned(),
-        what: "private key",
-    })
-}
-
-fn roots(files: &TlsFiles, pem: &[u8]) -> Result<RootCertStore, TlsError> {
-    let mut roots = RootCertStore::empty();
-    for certificate in certificates(&files.authority, pem)? {
-        roots.add(certificate).map_err(|source| TlsError::Refused {
-            path: files.authority.clone(),
-            source,
-        })?;
-    }
-    Ok(roots)
 }
 
 /// Whose our certificate is, which must be this node, and when it ends.

@@ -3,9 +3,9 @@
 //! Trust is in the authority of the cluster. A certificate says in a URI of its own which node of
 //! which cluster it is for ([`CertificateName`]); addresses may change and are not looked at.
 //!
-//! The three files are read again when they change. What is broken, does not fit together, or is
-//! another node's is not taken: the certificate that works stays. Connections that are open keep
-//! theirs; every new one uses the newest.
+//! The three files are read again when they change, see [`crate::reload`]. What is broken, does not
+//! fit together, or is another node's is not taken. Connections that are open keep what they have;
+//! every new one uses the newest.
 
 mod material;
 mod name;
@@ -13,7 +13,6 @@ mod verifier;
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
@@ -21,19 +20,13 @@ use rustls::pki_types::{CertificateDer, ServerName};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::{TlsAcceptor, TlsConnector, client, server};
 use tokio_util::sync::CancellationToken;
-use tracing::{error, info, warn};
+
+use crate::reload::{Reload, keep_current};
 
 use material::Material;
 
 pub use material::TlsError;
 pub use name::{CertificateName, Holder, NameError};
-
-/// How often the files are looked at.
-const CHECK_INTERVAL: Duration = Duration::from_secs(10);
-/// A certificate that ends this soon is worth a warning …
-const EXPIRY_WARNING_SECONDS: u64 = 7 * 24 * 3600;
-/// … about once a day.
-const CHECKS_PER_WARNING: u64 = 24 * 360;
 
 /// Where the certificates of a node are: PEM files.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -73,7 +66,7 @@ impl Tls {
     /// Looks at the files every ten seconds until `shutdown`.
     pub(super) async fn watch(&self, shutdown: CancellationToken) {
         if let Tls::Files(certificates) = self {
-            certificates.watch(shutdown).await;
+            keep_current(certificates.clone(), shutdown).await;
         }
     }
 }
@@ -123,45 +116,6 @@ impl Certificates {
         Ok(changed)
     }
 
-    async fn watch(&self, shutdown: CancellationToken) {
-        let mut last_error = None;
-        let mut checks = 0_u64;
-        loop {
-            self.warn_of_expiry(checks);
-            checks += 1;
-            tokio::select! {
-                biased;
-                () = shutdown.cancelled() => return,
-                () = tokio::time::sleep(CHECK_INTERVAL) => {}
-            }
-            let certificates = self.clone();
-            let reloaded = tokio::task::spawn_blocking(move || certificates.reload()).await;
-            let error = match reloaded {
-                Ok(Ok(changed)) => {
-                    if changed {
-                        info!(name = %self.0.current.load().name, "new peer certificates");
-                        checks = 0;
-                    }
-                    None
-                }
-                Ok(Err(error)) => Some(error.to_string()),
-                Err(_) => Some("the task that reads them panicked".to_owned()),
-            };
-            if let Some(error) = error.as_ref().filter(|_| error != last_error) {
-                error!(%error, "keep the old peer certificates");
-            }
-            last_error = error;
-        }
-    }
-
-    fn warn_of_expiry(&self, checks: u64) {
-        let left = self.0.current.load().seconds_left();
-        if left < EXPIRY_WARNING_SECONDS && checks.is_multiple_of(CHECKS_PER_WARNING) {
-            let path = self.0.files.certificate.display();
-            warn!(%path, hours = left / 3600, "the peer certificate ends soon");
-        }
-    }
-
     /// Shows our certificate to whoever connected and checks theirs against the authority.
     pub(super) async fn accept<S>(&self, stream: S) -> std::io::Result<server::TlsStream<S>>
     where
@@ -201,5 +155,21 @@ impl Certificates {
             Holder::Node => Ok(name),
             Holder::Client => Err(format!("the certificate is of client {}", name.name)),
         }
+    }
+}
+
+impl Reload for Certificates {
+    type Error = TlsError;
+
+    fn name(&self) -> &'static str {
+        "certificates of the peer link"
+    }
+
+    fn reload(&self) -> Result<bool, TlsError> {
+        Certificates::reload(self)
+    }
+
+    fn seconds_left(&self) -> Option<u64> {
+        Some(self.0.current.load().seconds_left())
     }
 }
