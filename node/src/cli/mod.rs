@@ -21,6 +21,7 @@ mod serve;
 mod shadow;
 mod start;
 mod tenant;
+mod tls;
 mod version;
 
 use std::ffi::OsString;

@@ -1,7 +1,8 @@
 //! The environment variables of the program. No other file reads them.
 //!
 //! - `ANTUMBRA_<SECTION>_<OPTION>` sets an option of the configuration.
-//! - `ANTUMBRA_ENDPOINT`, `ANTUMBRA_TENANT` and `ANTUMBRA_TOKEN` are defaults of the client commands.
+//! - `ANTUMBRA_ENDPOINT`, `ANTUMBRA_TENANT`, `ANTUMBRA_TOKEN` and `ANTUMBRA_TLS_…` are defaults of the
+//!   client commands.
 //! - `ANTUMBRA_TEST_…` inject faults, and only together with `--allow-test-switches`.
 //! - `NO_COLOR` turns colours off when it is set to anything but the empty string.
 
@@ -108,6 +109,15 @@ impl Environment {
     /// Default of `--token`.
     pub fn token(&self) -> Option<&str> {
         self.filled("ANTUMBRA_TOKEN")
+    }
+
+    /// Defaults of `--tls-authority`, `--tls-certificate` and `--tls-key`.
+    pub fn tls_files(&self) -> [Option<&str>; 3] {
+        [
+            self.filled("ANTUMBRA_TLS_AUTHORITY"),
+            self.filled("ANTUMBRA_TLS_CERTIFICATE"),
+            self.filled("ANTUMBRA_TLS_KEY"),
+        ]
     }
 
     /// Whether the user asked for output without colours (<https://no-color.org>).

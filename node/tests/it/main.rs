@@ -11,6 +11,7 @@ mod access_support;
 mod cli;
 mod cli_node;
 mod cli_program;
+mod cli_tls;
 mod cluster_cli;
 mod cluster_program;
 mod config;

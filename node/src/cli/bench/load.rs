@@ -15,6 +15,8 @@ use tonic::transport::Channel;
 use tonic::{Request, Status};
 use tonic_types::StatusExt;
 
+use crate::cli::connect::{self, Shown};
+
 use super::tally::Tally;
 
 /// How long a client waits before it tries again after the connection failed.
@@ -31,6 +33,8 @@ pub(crate) struct Plan {
     pub(crate) prefix: String,
     /// Tenant of the devices.
     pub(crate) tenant: String,
+    /// Token to show, if there is one.
+    pub(crate) token: Option<Shown>,
     /// Updates of one client that wait for their answer at one time.
     pub(crate) in_flight: usize,
     /// Bytes of padding in each update.
@@ -58,6 +62,13 @@ impl Plan {
             reported_json: Some(format!(r#"{{"sequence":{n},"padding":"{padding}"}}"#)),
             ..<_>::default()
         }
+    }
+
+    /// A request with the token.
+    fn request<T>(&self, message: T) -> Request<T> {
+        let mut request = Request::new(message);
+        connect::show(&mut request, self.token.as_ref());
+        request
     }
 
     fn over(&self) -> bool {
@@ -90,7 +101,7 @@ pub(crate) async fn unary(plan: Arc<Plan>, client: ShadowsClient<Channel>, first
             let mut tally = Tally::new();
             while !plan.over() {
                 let update = plan.update(next.fetch_add(1, Ordering::Relaxed));
-                let mut request = Request::new(update);
+                let mut request = plan.request(update);
                 request.set_timeout(plan.timeout);
                 let sent = Instant::now();
                 match client.update_shadow(request).await {
@@ -148,7 +159,8 @@ async fn one_stream(
         sender,
         *next,
     ));
-    let opened = client.stream_updates(ReceiverStream::new(receiver)).await;
+    let updates = plan.request(ReceiverStream::new(receiver));
+    let opened = client.stream_updates(updates).await;
     let mut answers = opened.map_err(|status| reason(&status))?.into_inner();
     let broken = loop {
         let answer = match timeout_at(plan.until + GRACE, answers.message()).await {

@@ -21,9 +21,11 @@ use tokio::time::sleep;
 use tonic::transport::Channel;
 
 use crate::cli::Context;
+use crate::cli::connect::{self, Dialer};
 use crate::cli::mqtt::{Endpoint, LinkArgs};
 use crate::cli::output::{Format, print_event};
 use crate::cli::problem::{Exit, Problem};
+use crate::cli::tls::TlsArgs;
 use crate::config::parse_duration;
 
 use crew::Crew;
@@ -91,6 +93,12 @@ pub(crate) struct Args {
     /// Tenant of the devices, for updates [env: ANTUMBRA_TENANT] [default: the caller's own]
     #[arg(long)]
     tenant: Option<String>,
+    /// Token to show with updates, and of sessions without --username; better in the environment,
+    /// where others do not see it [env: ANTUMBRA_TOKEN]
+    #[arg(long)]
+    token: Option<String>,
+    #[command(flatten)]
+    tls: TlsArgs,
     /// Processes whose memory is measured before and after connecting
     #[arg(long, value_name = "PID,…", value_delimiter = ',')]
     pids: Vec<u32>,
@@ -115,11 +123,16 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<(), Problem> {
 }
 
 async fn bench(args: &Args, context: &Context) -> Result<(), Problem> {
-    let jobs = plan::jobs(args)?;
+    let token = args.token.as_deref().or(context.environment.token());
+    let jobs = plan::jobs(args, token)?;
     let processes = jobs.len();
     // Before the sessions: whoever mistyped the door is told at once.
     let clients = match args.updates_per_second {
-        Some(_) => Some(updates::open(&grpc(args, context)).await?),
+        Some(_) => {
+            let endpoints = grpc(args, context)?;
+            let dialer = Dialer::new(&endpoints, &args.tls, updates::TIMEOUT, context)?;
+            Some(updates::open(&endpoints, &dialer).await?)
+        }
         None => None,
     };
     let before = Memory::of(&args.pids);
@@ -153,6 +166,7 @@ async fn bench(args: &Args, context: &Context) -> Result<(), Problem> {
                 prefix: args.prefix.clone(),
                 shadow: args.shadow.clone().unwrap_or_default(),
                 tenant: tenant(args, context),
+                token: token.map(connect::shown).transpose()?,
                 rate,
                 seconds: args.seconds.unwrap_or(SECONDS),
             };
@@ -236,12 +250,16 @@ fn end_progress() {
     }
 }
 
-fn grpc(args: &Args, context: &Context) -> Vec<String> {
-    if !args.grpc.is_empty() {
-        return args.grpc.clone();
-    }
-    let given = context.environment.endpoint().unwrap_or(DEFAULT_GRPC);
-    given.split(',').map(|url| url.trim().to_owned()).collect()
+fn grpc(args: &Args, context: &Context) -> Result<Vec<String>, Problem> {
+    let given = args.grpc.join(",");
+    let given = match given.is_empty() {
+        true => context.environment.endpoint().unwrap_or(DEFAULT_GRPC),
+        false => &given,
+    };
+    given
+        .split(',')
+        .map(|url| connect::url(url.trim()))
+        .collect()
 }
 
 fn tenant(args: &Args, context: &Context) -> String {

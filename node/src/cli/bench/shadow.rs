@@ -86,9 +86,10 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<(), Problem> {
 async fn bench(args: &Args, context: &Context) -> Result<Report, Problem> {
     // Several nodes share the clients evenly.
     let endpoints = args.client.endpoints(context)?;
+    let dialer = args.client.dialer(&endpoints, context)?;
     let mut clients = Vec::new();
     for endpoint in endpoints.iter().cycle().take(usize::from(args.clients)) {
-        clients.push(connect::open(endpoint, args.client.timeout()).await?);
+        clients.push(connect::open(endpoint, &dialer).await?);
     }
     let server_pid = args.server_pid.or_else(|| server::find(endpoints.first()?));
     let from = Instant::now() + Duration::from_secs(args.warm_up);
@@ -96,6 +97,7 @@ async fn bench(args: &Args, context: &Context) -> Result<Report, Problem> {
         devices: args.devices,
         prefix: args.prefix.clone(),
         tenant: args.client.tenant(context),
+        token: args.client.token(context)?,
         in_flight: args.in_flight as usize,
         padding: args.padding as usize,
         timeout: args.client.timeout(),

@@ -4,6 +4,7 @@ use std::fs;
 use std::net::{IpAddr, Ipv4Addr, ToSocketAddrs};
 use std::time::Duration;
 
+use crate::access::token::Token;
 use crate::cli::mqtt::Endpoint;
 use crate::cli::problem::{Exit, Problem};
 
@@ -20,9 +21,14 @@ const KEEP_ALIVE: Duration = Duration::from_secs(1200);
 /// Loopback addresses of one byte that are used.
 const HOSTS: u32 = 250;
 
-/// The job of each process.
-pub(super) fn jobs(args: &Args) -> Result<Vec<Job>, Problem> {
+/// The job of each process. Sessions show the token when the user names nobody.
+pub(super) fn jobs(args: &Args, token: Option<&str>) -> Result<Vec<Job>, Problem> {
     let mut settings = args.link.settings(&args.endpoints, None, KEEP_ALIVE)?;
+    if let Some(token) = token.filter(|_| settings.username.is_none()) {
+        let token = token.trim();
+        settings.username = Some(user_of(token));
+        settings.password = Some(token.to_owned());
+    }
     if !args.clean {
         let expiry = args.session_expiry.as_secs();
         settings.clean_start = false;
@@ -47,6 +53,13 @@ pub(super) fn jobs(args: &Args) -> Result<Vec<Job>, Problem> {
         link: Link::new(&settings, args.link.tls()),
     });
     Ok(jobs.collect())
+}
+
+/// The user name that goes with a token: its credential. One that somebody else signed says itself whom
+/// it is for, whatever the name is.
+fn user_of(token: &str) -> String {
+    let record = Token::parse(token.as_bytes()).map(|token| token.record.as_str().to_owned());
+    record.unwrap_or_else(|_| "token".to_owned())
 }
 
 /// Where connections come from.

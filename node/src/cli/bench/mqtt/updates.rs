@@ -13,14 +13,14 @@ use tonic::transport::Channel;
 use tonic_types::StatusExt as _;
 
 use crate::cli::bench::tally::Tally;
-use crate::cli::connect;
+use crate::cli::connect::{self, Dialer, Shown};
 use crate::cli::problem::Problem;
 
 use super::clock;
 
 /// Updates that wait for their answer at one time.
 const IN_FLIGHT_MAX: u32 = 4_096;
-const TIMEOUT: Duration = Duration::from_secs(10);
+pub(super) const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What is sent.
 #[derive(Debug, Clone)]
@@ -33,6 +33,8 @@ pub(super) struct Load {
     pub(super) shadow: String,
     /// Tenant of the devices.
     pub(super) tenant: String,
+    /// Token to show, if there is one.
+    pub(super) token: Option<Shown>,
     /// Updates in a second.
     pub(super) rate: u32,
     /// For how long.
@@ -54,10 +56,13 @@ impl Load {
 }
 
 /// A connection to each gRPC door.
-pub(super) async fn open(endpoints: &[String]) -> Result<Vec<ShadowsClient<Channel>>, Problem> {
+pub(super) async fn open(
+    endpoints: &[String],
+    dialer: &Dialer,
+) -> Result<Vec<ShadowsClient<Channel>>, Problem> {
     let mut clients = Vec::new();
     for endpoint in endpoints {
-        clients.push(connect::open(endpoint, TIMEOUT).await?);
+        clients.push(connect::open(endpoint, dialer).await?);
     }
     Ok(clients)
 }
@@ -82,6 +87,7 @@ pub(super) async fn run(load: Load, clients: Vec<ShadowsClient<Channel>>) -> Tal
         let (load, tally, mut client) = (load.clone(), tally.clone(), client.clone());
         tokio::spawn(async move {
             let mut request = Request::new(load.update(nth));
+            connect::show(&mut request, load.token.as_ref());
             request.set_timeout(TIMEOUT);
             let begun = Instant::now();
             match client.update_shadow(request).await {
