@@ -4,6 +4,7 @@
 #![recursion_limit = "256"]
 #![allow(clippy::unwrap_used, missing_docs, unreachable_pub)]
 
+mod access_cluster;
 mod access_matrix;
 mod access_revocation;
 mod access_signatures;
