@@ -162,6 +162,11 @@ async fn serve(
         .map_err(|error| Error::Access(Arc::new(error)))?;
     access.keep_current(running);
     let (gate, fixed) = (access.gate, access.fixed);
+    shadows.obey(&gate);
+    let memory = gate.memory().clone();
+    running
+        .doors
+        .spawn(memory.watch(running.stop_watches.clone()));
     let gateway = settings::gateway(config, env, name, &shadows, &gate, running);
     running.host.set_forward_handler(Arc::new(gateway::Handler {
         door: Arc::clone(&gateway),
@@ -357,6 +362,8 @@ fn serve_devices(
     running.doors.spawn(hub);
     let renew = gateway::renew(Arc::clone(&gateway), running.stop_watches.clone());
     running.doors.spawn(renew);
+    let shed = gateway::shed(Arc::clone(&gateway), running.stop_watches.clone());
+    running.doors.spawn(shed);
     let keeper = gateway::Keeper::new(Arc::clone(&gateway));
     running
         .doors

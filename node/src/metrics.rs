@@ -6,7 +6,7 @@
 use std::fs;
 use std::sync::OnceLock;
 
-use metrics::{Unit, describe_counter, describe_gauge, describe_histogram, gauge};
+use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 
 /// Always 1; the label `version` says which program runs.
@@ -30,6 +30,12 @@ pub const HEAP_RESIDENT_BYTES: &str = "antumbra_heap_resident_bytes";
 pub const REQUESTS_TOTAL: &str = "antumbra_requests_total";
 /// Time from the first byte of a request to its answer; labels `door` and `method`.
 pub const REQUEST_SECONDS: &str = "antumbra_request_seconds";
+
+/// Requests refused to protect the node or other tenants; label `cause`.
+pub const REQUESTS_REFUSED_TOTAL: &str = "antumbra_requests_refused_total";
+
+/// How hard memory presses: 0 not at all, 1 nothing new is begun, 2 load is shed.
+pub const MEMORY_PRESSURE: &str = "antumbra_memory_pressure";
 
 /// Upper bounds of the buckets of every histogram in seconds.
 const SECONDS_BUCKETS: &[f64] = &[
@@ -67,11 +73,37 @@ pub fn describe() {
         "Kept resident by the allocator"
     );
     describe_counter!(REQUESTS_TOTAL, "Requests answered");
+    describe_counter!(
+        REQUESTS_REFUSED_TOTAL,
+        "Requests refused to protect the node or other tenants, by cause"
+    );
+    describe_gauge!(
+        MEMORY_PRESSURE,
+        "0 below the ceiling, 1 while nothing new is begun, 2 while load is shed"
+    );
     describe_histogram!(
         REQUEST_SECONDS,
         Unit::Seconds,
         "From a request to its answer"
     );
+}
+
+/// Counts a request that is refused: `tenant_rate` or `memory`.
+pub(crate) fn refused(cause: &'static str) {
+    counter!(REQUESTS_REFUSED_TOTAL, "cause" => cause).increment(1);
+}
+
+/// The stage of [`MEMORY_PRESSURE`].
+pub(crate) fn memory_pressure(stage: u8) {
+    gauge!(MEMORY_PRESSURE).set(f64::from(stage));
+}
+
+/// Bytes that the allocator keeps resident, as of now.
+pub(crate) fn resident_bytes() -> Option<u64> {
+    use tikv_jemalloc_ctl::{epoch, stats};
+
+    epoch::advance().ok()?;
+    stats::resident::read().ok().map(|bytes| bytes as u64)
 }
 
 /// The metrics of this process in the Prometheus text format. Cloning shares them.

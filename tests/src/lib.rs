@@ -2,7 +2,7 @@
 //! say whether what the clients were told is true.
 //!
 //! - [`node`] starts, kills and restarts the binary; [`disk`] gives it a disk whose power can be cut.
-//! - [`client`], [`http`] and [`python`] talk to it as users do.
+//! - [`client`], [`http`] and [`python`] talk to it as users do; [`admin`] makes tenants.
 //! - [`load`] writes and remembers every acknowledgement; [`checker`] judges the memory against what
 //!   the node shows afterwards. The checkers know nothing of the node and are tested on wrong
 //!   histories of their own.
@@ -11,6 +11,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod admin;
 pub mod chaos;
 pub mod checker;
 pub mod client;

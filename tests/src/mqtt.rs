@@ -19,7 +19,7 @@ pub use build::{Connect, Publish, Will};
 pub use client::{Client, Ended, LIMIT};
 pub use packet::{ConnectAck, Message, Packet};
 pub use properties::{Properties, Value, property};
-pub use served::{assert_serves, with_node};
+pub use served::{assert_serves, with_node, with_options};
 
 /// Protocol version of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

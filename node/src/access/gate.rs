@@ -12,14 +12,17 @@ use antumbra_raft::Clock;
 use antumbra_shadow::{Limits, Tenant, Time};
 use arc_swap::ArcSwap;
 use tokio::sync::{Semaphore, watch};
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use tracing::info;
 
-use super::record::Secret;
+use super::record::{Secret, TenantLimits};
 use super::sigv4::SignedRequest;
 use super::token::{Token, Verified};
 use super::{AccessSettings, Authenticator, Denied, Directory, Mode, Principal, Visitor};
 use crate::error::Error;
+use crate::memory::Memory;
+use crate::metrics;
+use crate::rate::Rates;
 
 /// Passwords that are remembered as verified.
 const VERIFIED_MAX: NonZeroUsize = NonZeroUsize::new(10_000).expect("is not zero");
@@ -36,6 +39,9 @@ pub struct Gate {
     verified: Verified,
     /// Hashes under way: each takes 19 MiB and a core.
     hashing: Semaphore,
+    /// How fast each tenant changes shadows.
+    changes_of: Rates<Tenant>,
+    memory: Memory,
 }
 
 impl Gate {
@@ -56,7 +62,19 @@ impl Gate {
             revision: watch::Sender::new(0),
             verified: Verified::new(VERIFIED_MAX, key),
             hashing: Semaphore::new(std::thread::available_parallelism().map_or(1, usize::from)),
+            changes_of: Rates::new(),
+            memory: Memory::new(0, None),
         })
+    }
+
+    /// The same gate on a node whose memory has a ceiling.
+    pub(crate) fn under(self, memory: Memory) -> Gate {
+        Gate { memory, ..self }
+    }
+
+    /// Whether the memory of the node allows anything new.
+    pub(crate) fn memory(&self) -> &Memory {
+        &self.memory
     }
 
     /// Whether callers who show nothing come in.
@@ -69,9 +87,33 @@ impl Gate {
         self.directory.load_full()
     }
 
-    /// The limits of a tenant.
+    /// The limits of the shadows of a tenant.
     pub fn limits(&self, tenant: &Tenant, cluster: Limits) -> Limits {
-        self.directory.load().limits(tenant).over(cluster)
+        self.limits_of(tenant).over(cluster)
+    }
+
+    /// Where the limits of a tenant are not those of the cluster.
+    pub(crate) fn limits_of(&self, tenant: &Tenant) -> TenantLimits {
+        self.directory.load().limits(tenant)
+    }
+
+    /// Counts changes of shadows of a tenant, by whoever and through whatever door of this node.
+    ///
+    /// # Errors
+    ///
+    /// `Overloaded` when they come faster than the tenant may make them.
+    pub(crate) fn count_changes(&self, tenant: &Tenant, count: usize) -> Result<(), Error> {
+        let Some(max) = self.limits_of(tenant).updates_per_second_max else {
+            return Ok(());
+        };
+        let count = u32::try_from(count).unwrap_or(u32::MAX);
+        match self.changes_of.admit(tenant, max, count, Instant::now()) {
+            true => Ok(()),
+            false => {
+                metrics::refused("tenant_rate");
+                Err(Error::Overloaded)
+            }
+        }
     }
 
     /// Puts other records into force, and tells whoever waits for that.

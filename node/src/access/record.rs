@@ -81,10 +81,10 @@ pub struct TenantLimits {
     /// As [`Limits::shadows_per_device_max`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub shadows_per_device_max: Option<u32>,
-    /// Sessions that are open at one time, in the whole cluster.
+    /// MQTT sessions that are connected at one time, on each node.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sessions_max: Option<u32>,
-    /// Updates each second, in the whole cluster.
+    /// Changes of shadows each second, at the doors of each node.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub updates_per_second_max: Option<u32>,
 }

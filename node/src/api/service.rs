@@ -47,6 +47,7 @@ impl Shadows for Service {
         &self,
         request: Request<v1::UpdateShadowRequest>,
     ) -> Reply<v1::UpdateShadowResponse> {
+        self.door.gate.memory().admit()?;
         unary!(self, request, single::update)
     }
 
@@ -54,6 +55,7 @@ impl Shadows for Service {
         &self,
         request: Request<v1::BatchUpdateShadowsRequest>,
     ) -> Reply<v1::BatchUpdateShadowsResponse> {
+        self.door.gate.memory().admit()?;
         unary!(self, request, batch::update)
     }
 
@@ -61,6 +63,7 @@ impl Shadows for Service {
         &self,
         request: Request<v1::DeleteShadowRequest>,
     ) -> Reply<v1::DeleteShadowResponse> {
+        self.door.gate.memory().admit()?;
         unary!(self, request, single::delete)
     }
 
@@ -84,6 +87,7 @@ impl Shadows for Service {
         &self,
         request: Request<v1::WatchShadowsRequest>,
     ) -> Reply<Self::WatchShadowsStream> {
+        self.door.gate.memory().admit()?;
         let deadline = deadline::of(&request);
         let door = self.door.of(&request)?;
         let events = watch::watch(&door, request.into_inner(), deadline)?;
@@ -96,6 +100,7 @@ impl Shadows for Service {
         &self,
         request: Request<Streaming<v1::StreamUpdatesRequest>>,
     ) -> Reply<Self::StreamUpdatesStream> {
+        self.door.gate.memory().admit()?;
         let deadline = deadline::of(&request);
         let door = self.door.of(&request)?;
         let replies = stream::updates(&door, request.into_inner(), deadline);

@@ -12,6 +12,7 @@ use crate::access::record::{CredentialRecord, Record, Secret};
 use crate::access::token::{HashError, PasswordHash, Token, draw_salt};
 use crate::access::{AccessSettings, Gate, RoleName};
 use crate::config::{self, Config};
+use crate::memory::Memory;
 use crate::reload::{self, Reload};
 use crate::shutdown::Running;
 
@@ -83,8 +84,10 @@ pub(super) fn open(
         issuers: issuer.into_iter().collect(),
         signature_skew: access.signature_skew,
     };
+    let ceiling = config.limits.memory_bytes_max.0;
+    let memory = Memory::new(ceiling, config.test_switches.memory_file.clone());
     Ok(Access {
-        gate: Arc::new(Gate::new(settings, clock)?),
+        gate: Arc::new(Gate::new(settings, clock)?.under(memory)),
         fixed: fixed.into_iter().collect(),
         keys,
     })

@@ -1,5 +1,6 @@
 //! What each part of a node takes from the configuration.
 
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -108,6 +109,8 @@ pub(super) fn gateway(
 ) -> Arc<gateway::Door> {
     let seconds = |duration: Duration| duration.as_secs();
     let keep_alive_max_s = u16::try_from(seconds(config.limits.mqtt_keep_alive_max));
+    let byte_rate_max =
+        u32::try_from(config.limits.mqtt_bytes_per_second_max.0).unwrap_or(u32::MAX);
     let session_expiry_max_s = u32::try_from(seconds(config.limits.mqtt_session_expiry_max));
     gateway::Door::new(gateway::Wiring {
         node: node.to_owned(),
@@ -117,9 +120,11 @@ pub(super) fn gateway(
         session_limits: SessionLimits {
             keep_alive_max_s: keep_alive_max_s.unwrap_or(u16::MAX),
             session_expiry_max_s: session_expiry_max_s.unwrap_or(u32::MAX - 1),
+            byte_rate_max: NonZeroU32::new(byte_rate_max).unwrap_or(NonZeroU32::MIN),
             ..SessionLimits::default()
         },
         presence: config.mqtt.presence,
+        tenant_connects_max: config.limits.mqtt_connects_per_second_per_tenant_max,
         gate: Arc::clone(gate),
         stop: running.stop_watches.clone(),
     })

@@ -7,6 +7,7 @@
 //! - `NO_COLOR` turns colours off when it is set to anything but the empty string.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use super::load::{Origin, Problem};
 use super::options::SECTIONS;
@@ -22,12 +23,14 @@ const LOSE_PROPOSAL: &str = "ANTUMBRA_TEST_LOSE_PROPOSAL";
 const EARLY_ACKNOWLEDGEMENT: &str = "ANTUMBRA_TEST_EARLY_ACKNOWLEDGEMENT";
 const VOTES_NOT_SYNCED: &str = "ANTUMBRA_TEST_VOTES_NOT_SYNCED";
 const STALE_READS: &str = "ANTUMBRA_TEST_STALE_READS";
+const MEMORY_FILE: &str = "ANTUMBRA_TEST_MEMORY_FILE";
 const TEST_SWITCHES: &[&str] = &[
     NO_FSYNC,
     LOSE_PROPOSAL,
     EARLY_ACKNOWLEDGEMENT,
     VOTES_NOT_SYNCED,
     STALE_READS,
+    MEMORY_FILE,
 ];
 
 /// Faults that tests inject into a whole process. With all of them off, the default, the program
@@ -47,6 +50,9 @@ pub struct TestSwitches {
     pub votes_not_synced: bool,
     /// `ANTUMBRA_TEST_STALE_READS=1`: reads do not ask whether the replica is up to date.
     pub stale_reads: bool,
+    /// `ANTUMBRA_TEST_MEMORY_FILE=PATH`: the bytes of memory in use are what this file says, for
+    /// `limits.memory_bytes_max`.
+    pub memory_file: Option<PathBuf>,
 }
 
 impl TestSwitches {
@@ -62,6 +68,9 @@ impl TestSwitches {
         let mut active: Vec<_> = on.map(|(_, name)| format!("{name}=1")).collect();
         if let Some(every) = self.lose_proposal {
             active.push(format!("{LOSE_PROPOSAL}={every}"));
+        }
+        if let Some(path) = &self.memory_file {
+            active.push(format!("{MEMORY_FILE}={}", path.display()));
         }
         active
     }
@@ -177,6 +186,10 @@ impl Environment {
                 }
                 VOTES_NOT_SYNCED => read_flag(value).map(|on| switches.votes_not_synced = on),
                 STALE_READS => read_flag(value).map(|on| switches.stale_reads = on),
+                MEMORY_FILE => {
+                    switches.memory_file = Some(PathBuf::from(value));
+                    Ok(())
+                }
                 LOSE_PROPOSAL => read_count(value).map(|every| switches.lose_proposal = every),
                 other if other.starts_with(TEST_PREFIX) => Err(format!(
                     "not a test switch; there are {}",

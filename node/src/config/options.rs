@@ -338,10 +338,22 @@ sections! {
         mqtt_connections_max: u32 = 1_000_000,
         /// MQTT connections accepted per second; more wait.
         mqtt_connects_per_second_max: u32 = 10_000,
+        /// MQTT clients of one tenant that may connect each second; more are refused (3.1.1: return
+        /// code 3, 5: reason 0x9F). 0 for no limit.
+        mqtt_connects_per_second_per_tenant_max: u32 = 5_000,
+        /// Bytes each second that are read from one MQTT client, of which as many may come at once;
+        /// over it the client is read more slowly, not closed.
+        mqtt_bytes_per_second_max: ByteSize = ByteSize::kib(512),
         /// Longest keep-alive of an MQTT client, also of one that asks for none.
         mqtt_keep_alive_max: Duration = Duration::from_secs(1_200),
         /// Longest time that an MQTT session outlives its connection.
         mqtt_session_expiry_max: Duration = Duration::from_secs(7 * 24 * 3600),
+        /// Memory of the process above which nothing new is begun: MQTT connections are closed before
+        /// TLS, and gRPC and HTTP requests that change shadows or open streams are refused as
+        /// OVERLOADED, until it is below 95 % again. Above 105 % the MQTT sessions for which most is
+        /// waiting are closed. 0 for no ceiling; three quarters of the memory of the machine or
+        /// container is a good one.
+        memory_bytes_max: ByteSize = ByteSize(0),
         /// Commands of one device that are written as one log entry.
         group_max: u32 = 128,
     }

@@ -285,6 +285,17 @@ fn mqtt_limits(rules: &mut Rules, limits: &Limits) {
         limits.mqtt_connects_per_second_max,
         1..=1_000_000,
     );
+    rules.within(
+        "limits.mqtt_connects_per_second_per_tenant_max",
+        limits.mqtt_connects_per_second_per_tenant_max,
+        0..=1_000_000,
+    );
+    rules.within(
+        "limits.mqtt_bytes_per_second_max",
+        limits.mqtt_bytes_per_second_max,
+        // The largest packet must come within a keep-alive.
+        ByteSize::kib(64)..=ByteSize::gib(1),
+    );
     let (keep_alive_max, week) = (Duration::from_secs(u16::MAX as u64), 7 * 24 * HOUR);
     rules.within(
         "limits.mqtt_keep_alive_max",
@@ -340,6 +351,13 @@ fn limits(rules: &mut Rules, limits: &Limits) {
         1..=10_000_000,
     );
     rules.within("limits.group_max", limits.group_max, 1..=10_000);
+    if limits.memory_bytes_max != ByteSize(0) {
+        rules.within(
+            "limits.memory_bytes_max",
+            limits.memory_bytes_max,
+            ByteSize::mib(16)..=ByteSize::gib(64 * 1_024),
+        );
+    }
     if limits.commands_per_device_max > limits.commands_max {
         let what = "must not be more than `limits.commands_max`".to_owned();
         rules.complain("limits.commands_per_device_max", what, None);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use antumbra_raft::{Clock, ForwardHandler};
-use antumbra_shadow::{DeviceKey, Draft, Limits, Outcome};
+use antumbra_shadow::{DeviceKey, Draft, Limits, Outcome, Tenant};
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use tokio::sync::watch;
@@ -22,6 +22,7 @@ use super::mqtt::session::SessionLimits;
 use super::plain::Router;
 use super::records::Records;
 use super::registry::Registry;
+use super::tenants::Tenants;
 use super::unacknowledged::Unacknowledged;
 use super::wills::Wills;
 use crate::access::{Gate, Visitor};
@@ -47,6 +48,8 @@ pub(crate) struct Wiring {
     /// Whether sessions that end with their connection have records: other nodes then know that a
     /// client is connected.
     pub(crate) presence: bool,
+    /// CONNECT packets of one tenant each second; 0 for no limit.
+    pub(crate) tenant_connects_max: u32,
     pub(crate) gate: Arc<Gate>,
     pub(crate) stop: CancellationToken,
 }
@@ -58,7 +61,7 @@ pub(crate) struct Door {
     pub(crate) boot: Uuid,
     pub(crate) shadows: Shadows,
     pub(crate) clocks: Clocks,
-    pub(crate) limits: Limits,
+    limits: Limits,
     pub(crate) session_limits: Arc<SessionLimits>,
     pub(crate) dialects: Dialects,
     pub(crate) registry: Arc<Registry>,
@@ -70,6 +73,7 @@ pub(crate) struct Door {
     pub(crate) unacknowledged: Unacknowledged,
     pub(crate) presence: bool,
     pub(crate) gate: Arc<Gate>,
+    pub(crate) tenants: Tenants,
     /// Whether the hub tells changes: before that a client would miss some.
     pub(crate) synced: watch::Sender<bool>,
 }
@@ -92,6 +96,7 @@ impl Door {
             limits,
             session_limits,
             presence,
+            tenant_connects_max,
             gate,
             stop,
         } = wiring;
@@ -121,8 +126,14 @@ impl Door {
             shadows,
             presence,
             gate,
+            tenants: Tenants::new(tenant_connects_max),
             synced: watch::Sender::new(false),
         })
+    }
+
+    /// What shadows of a tenant may be.
+    pub(crate) fn limits_of(&self, tenant: &Tenant) -> Limits {
+        self.gate.limits(tenant, self.limits)
     }
 
     /// What tells the connections of changes.
@@ -148,19 +159,24 @@ impl Door {
     ) -> Result<Outcome, Error> {
         let end = Instant::now() + REPEAT_TIMEOUT;
         let begun = self.clocks.time();
+        let mut is_unknown = false;
         loop {
             let deadline = (Instant::now() + REQUEST_TIMEOUT).min(end);
             let outcome = self
                 .shadows
                 .update(caller, device, draft.clone(), deadline)
                 .await;
+            is_unknown |= matches!(outcome, Err(Error::OutcomeUnknown | Error::Deadline));
             match outcome {
-                Err(Error::OutcomeUnknown | Error::Deadline) if Instant::now() < end => {
-                    draft.issued.get_or_insert(begun);
-                    sleep(REPEAT_PAUSE).await;
-                }
+                // That a repeat is refused says nothing about the first attempt.
+                Err(_) if is_unknown => {}
                 outcome => return outcome,
             }
+            if Instant::now() >= end {
+                return Err(Error::OutcomeUnknown);
+            }
+            draft.issued.get_or_insert(begun);
+            sleep(REPEAT_PAUSE).await;
         }
     }
 }

@@ -19,6 +19,7 @@ use super::metrics;
 use super::mqtt::session::ServerCause;
 use super::slot::Note;
 use crate::access::Visitor;
+use crate::rate::Rate;
 use crate::tls::Tls;
 
 /// Pause after an accept that failed for want of resources.
@@ -50,7 +51,7 @@ pub(crate) async fn serve(
     }
     let permits = Arc::new(Semaphore::new(settings.connections_max));
     let connections = TaskTracker::new();
-    let mut rate = Rate::new(settings.connect_rate_max);
+    let mut rate = Rate::new(settings.connect_rate_max, Instant::now());
     loop {
         let accepted = tokio::select! {
             biased;
@@ -65,6 +66,11 @@ pub(crate) async fn serve(
                 continue;
             }
         };
+        if door.gate.memory().is_full() {
+            debug!("no memory for a new connection, close it");
+            metrics::refused("memory");
+            continue;
+        }
         let Ok(permit) = Arc::clone(&permits).try_acquire_owned() else {
             debug!("too many connections, close the new one");
             metrics::refused("too_many");
@@ -111,57 +117,6 @@ async fn accept(
 ) -> std::io::Result<(TcpStream, SocketAddr)> {
     sleep_until(rate.next()).await;
     let accepted = listener.accept().await;
-    rate.take(Instant::now());
+    rate.take(1, Instant::now());
     accepted
-}
-
-/// A token bucket that holds what may come in one second.
-struct Rate {
-    interval: Duration,
-    /// When the bucket is full again.
-    full_at: Instant,
-}
-
-/// What may come at once.
-const BURST: Duration = Duration::from_secs(1);
-
-impl Rate {
-    fn new(per_second: u32) -> Rate {
-        Rate {
-            interval: Duration::from_secs(1) / per_second.max(1),
-            full_at: Instant::now(),
-        }
-    }
-
-    /// When one more may come.
-    fn next(&self) -> Instant {
-        self.full_at.checked_sub(BURST).unwrap_or(self.full_at)
-    }
-
-    /// One more has come.
-    fn take(&mut self, now: Instant) {
-        self.full_at = self.full_at.max(now) + self.interval;
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Protects the node from a storm: a second's worth at once, then the rate.
-    #[test]
-    fn rate_lets_a_burst_through_and_then_paces() {
-        let mut rate = Rate::new(10);
-        let begin = rate.full_at;
-        let mut now = begin;
-        let mut come = |count: u32| {
-            for _ in 0..count {
-                now = now.max(rate.next());
-                rate.take(now);
-            }
-            now - begin
-        };
-        assert_eq!(come(11), Duration::ZERO);
-        assert_eq!(come(10), Duration::from_secs(1));
-    }
 }

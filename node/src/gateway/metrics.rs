@@ -12,6 +12,7 @@ const DROPPED: &str = "antumbra_mqtt_messages_dropped_total";
 const IGNORED: &str = "antumbra_mqtt_messages_ignored_total";
 const CHANGES: &str = "antumbra_mqtt_changes_total";
 const PLAIN_LOST: &str = "antumbra_mqtt_plain_messages_lost_total";
+const SHED: &str = "antumbra_mqtt_sessions_shed_total";
 const REPEATED: &str = "antumbra_mqtt_pushes_repeated_total";
 
 /// Describes all of them.
@@ -38,6 +39,7 @@ pub(crate) fn describe() {
         PLAIN_LOST,
         "Messages between clients that another node did not take"
     );
+    describe_counter!(SHED, "Sessions closed for want of memory");
     describe_counter!(
         REPEATED,
         "Pushes to devices that were repeated without a PUBACK"
@@ -95,6 +97,10 @@ pub(crate) fn ignored(family: &'static str) {
 
 pub(crate) fn plain_lost(count: usize) {
     counter!(PLAIN_LOST).increment(count as u64);
+}
+
+pub(crate) fn shed(count: usize) {
+    counter!(SHED).increment(count as u64);
 }
 
 pub(crate) fn repeated() {

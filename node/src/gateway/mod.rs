@@ -7,6 +7,8 @@
 //!   `slot`).
 //! - `records`, `presence`: who is connected where, as replicated documents.
 //! - `plain`: messages between clients.
+//! - `tenants`: what the clients of one tenant may take together.
+//! - `shed`: which sessions go when memory is short.
 //!
 //! # Where state is
 //!
@@ -29,7 +31,9 @@ mod plain;
 mod presence;
 mod records;
 mod registry;
+mod shed;
 mod slot;
+mod tenants;
 mod unacknowledged;
 mod wills;
 
@@ -39,3 +43,4 @@ pub(crate) use self::gate::renew;
 pub(crate) use self::keeper::Keeper;
 pub(crate) use self::listener::{Settings, serve};
 pub(crate) use self::metrics::describe as describe_metrics;
+pub(crate) use self::shed::shed;

@@ -14,6 +14,7 @@ use uuid::Uuid;
 use super::mqtt::session::ServerCause;
 use super::mqtt::topics;
 use super::records::{ClientKey, records_tenant};
+use super::shed::{self, BACKLOG_BYTES_MIN};
 use super::slot::{Note, Slot};
 use crate::shadows::{Wanted, mark_of};
 
@@ -120,7 +121,6 @@ impl Registry {
     }
 
     /// Whether a client is connected here.
-    #[cfg(test)]
     pub(crate) fn is_connected(&self, client: ClientKey) -> bool {
         self.inner.lock().clients.contains_key(&client)
     }
@@ -270,6 +270,22 @@ impl Registry {
         if let Some(client) = self.inner.lock().clients.get(&client) {
             client.slot.tell(note(client.session));
         }
+    }
+
+    /// Closes the connections for which most is waiting, until `excess_bytes` are freed or little is left
+    /// that waits; gives their number. Looks at every connection.
+    pub(crate) fn shed(&self, excess_bytes: u64) -> usize {
+        let inner = self.inner.lock();
+        let slots = inner.clients.values().map(|client| &client.slot);
+        let backlogs = slots.map(|slot| (slot.backlog(), Arc::clone(slot)));
+        let backlogs = backlogs.filter(|(bytes, _)| *bytes >= BACKLOG_BYTES_MIN);
+        let backlogs = backlogs.collect();
+        drop(inner);
+        let chosen = shed::largest(backlogs, excess_bytes);
+        for slot in &chosen {
+            slot.tell(Note::Close(ServerCause::QuotaExceeded));
+        }
+        chosen.len()
     }
 
     /// Tells everybody.

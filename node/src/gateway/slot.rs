@@ -4,6 +4,7 @@
 //! so by [`Note::Overflowed`]. A quiet mailbox owns no memory beside itself.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, Waker};
 
 use antumbra_shadow::{Change, DeviceKey, FeedRecord, ShadowName};
@@ -67,6 +68,8 @@ pub(crate) struct Said {
 #[derive(Debug, Default)]
 pub(crate) struct Slot {
     inbox: Mutex<Inbox>,
+    /// Bytes that wait for the client beyond the mailbox.
+    waiting: AtomicUsize,
 }
 
 #[derive(Debug, Default)]
@@ -95,6 +98,16 @@ impl Slot {
         if let Some(waker) = waker {
             waker.wake();
         }
+    }
+
+    /// Says how many bytes wait for the client beyond the mailbox.
+    pub(crate) fn set_waiting(&self, bytes: usize) {
+        self.waiting.store(bytes, Ordering::Relaxed);
+    }
+
+    /// Bytes that wait for the client, here and beyond.
+    pub(crate) fn backlog(&self) -> usize {
+        self.inbox.lock().bytes + self.waiting.load(Ordering::Relaxed)
     }
 
     /// Takes all notes; pending as long as there are none.

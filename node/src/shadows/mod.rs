@@ -51,6 +51,7 @@ use tokio::sync::watch::Sender as Announcer;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use crate::access::Gate;
 use crate::error::Error;
 
 pub use caller::{Caller, OWN_TENANT_PREFIX};
@@ -157,6 +158,8 @@ struct Inner {
     /// Counts the tables, so that watches learn of a new one.
     tables: Announcer<u64>,
     hints: Hints,
+    /// Knows how fast tenants may change shadows; without it they may as fast as they can.
+    gate: OnceLock<Arc<Gate>>,
     watchers: Arc<Semaphore>,
     /// What gateways on other nodes want of the replicas here.
     attachments: Arc<Attachments>,
@@ -186,6 +189,7 @@ impl Shadows {
             nodes: ArcSwap::default(),
             tables: Announcer::new(0),
             hints: Hints::default(),
+            gate: OnceLock::new(),
             watchers: Arc::new(Semaphore::new(config.watchers_max)),
             attachments: Arc::default(),
             opening_scans: Arc::new(Semaphore::new(config.opening_scans_max)),
@@ -203,6 +207,13 @@ impl Shadows {
     pub(crate) fn belong_to(&self, cluster: ClusterMark) {
         let first = self.inner.cluster.set(cluster).is_ok();
         debug_assert!(first, "a node belongs to one cluster");
+    }
+
+    /// Has a gate say how fast each tenant may change shadows. To be called once, before the doors
+    /// open.
+    pub(crate) fn obey(&self, gate: &Arc<Gate>) {
+        let first = self.inner.gate.set(Arc::clone(gate)).is_ok();
+        debug_assert!(first, "a node has one gate");
     }
 
     fn cluster(&self) -> ClusterMark {
@@ -230,7 +241,8 @@ impl Shadows {
         self.inner.nodes.store(Arc::new(by_name.collect()));
     }
 
-    /// Carries one command out on a device and gives its outcome, accepted or rejected.
+    /// Carries one command out on a device and gives its outcome, accepted or rejected. It counts
+    /// against the rate of the tenant.
     ///
     /// May be dropped midway; the command may then have been applied or not.
     pub async fn update(
@@ -241,6 +253,9 @@ impl Shadows {
         deadline: Instant,
     ) -> Result<Outcome, Error> {
         caller.may_change(device, &draft.kind)?;
+        if let Some(gate) = self.inner.gate.get() {
+            gate.count_changes(&device.tenant, changes_in(&draft.kind))?;
+        }
         let tenant = caller.tenant.as_ref();
         self.carry_out(tenant, device, draft, deadline).await
     }
@@ -330,6 +345,14 @@ impl Shadows {
 
     fn table(&self) -> Arc<Table> {
         self.inner.table.load_full()
+    }
+}
+
+/// Shadows that a command changes.
+fn changes_in(kind: &Kind) -> usize {
+    match kind {
+        Kind::Update(_) | Kind::Delete(_) => 1,
+        Kind::Batch(items) => items.len(),
     }
 }
 

@@ -102,7 +102,7 @@ fn https_is_refused_rather_than_downgraded() {
         "https://127.0.0.1:1",
     ])
     .failure(2);
-    assert!(run.stderr.contains("only plain http://"), "{run:#?}");
+    assert!(run.stderr.contains("no authority is trusted"), "{run:#?}");
 }
 
 /// `config check` names every problem of a file with its line; `config show` names origins.

@@ -55,7 +55,8 @@ async fn replaced_certificates_come_into_force_and_sessions_go_on() {
     let lamp = site.authority.device("lamp", "");
     let grpc = ShadowsClient::new(site.grpc(Some(&lamp)).await);
     let (updates, receiver) = mpsc::channel(1);
-    let stream = grpc.clone().stream_updates(ReceiverStream::new(receiver));
+    let mut again = grpc.clone();
+    let stream = again.stream_updates(ReceiverStream::new(receiver));
     let mut stream = patiently(stream).await.unwrap().into_inner();
     let config = client(&site.authority, Some(&lamp), "mqtt");
     let link = dial(site.mqtts, config).await.unwrap();

@@ -14,8 +14,17 @@ use crate::node::{Node, Options};
 /// # Panics
 /// When the node does not start, has panicked or does not serve afterwards.
 pub fn with_node(test: impl FnOnce(&Node)) {
+    with_options(|options| options, test);
+}
+
+/// The same with a node that has other options than the usual ones.
+///
+/// # Panics
+/// As [`with_node`].
+pub fn with_options(change: impl FnOnce(Options) -> Options, test: impl FnOnce(&Node)) {
     let directory = tempfile::tempdir().expect("a place for data");
-    let mut node = Node::start(&Options::new(directory.path())).expect("the node starts");
+    let options = change(Options::new(directory.path()));
+    let mut node = Node::start(&options).expect("the node starts");
     test(&node);
     assert!(node.is_running(), "{}", node.output());
     assert_serves(node.mqtt());

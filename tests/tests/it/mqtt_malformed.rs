@@ -4,8 +4,10 @@
 use std::net::SocketAddr;
 
 use antumbra_tests::mqtt::build::{packet, text};
-use antumbra_tests::mqtt::{Client, Connect, Packet, Publish, Version, assert_serves, with_node};
-use antumbra_tests::node::Node;
+use antumbra_tests::mqtt::{
+    Client, Connect, Packet, Publish, Version, assert_serves, with_node, with_options,
+};
+use antumbra_tests::node::{Node, Options};
 
 use Version::{V5, V311};
 
@@ -391,7 +393,9 @@ fn mqtt_malformed_sizes_take_no_memory() {
 /// A client that hears much and reads nothing does not fill the memory of the node.
 #[test]
 fn mqtt_client_that_does_not_read_takes_no_memory() {
-    with_node(|node| {
+    let rate = "ANTUMBRA_LIMITS_MQTT_BYTES_PER_SECOND_MAX";
+    let unpaced = |options: Options| options.with_env(rate, "1GiB");
+    with_options(unpaced, |node| {
         let address = node.mqtt();
         let mut deaf = Client::connect(address, &Connect::new(V5, "deaf")).unwrap();
         deaf.subscribe(&[("loud/#", 1)]).unwrap();

@@ -137,7 +137,8 @@ fn limits(wire: Option<v1::TenantLimits>) -> TenantLimits {
         document_bytes_max: wire.document_bytes_max,
         depth_max: wire.depth_max,
         shadows_per_device_max: wire.shadows_per_device_max,
-        ..TenantLimits::default()
+        sessions_max: wire.sessions_max,
+        updates_per_second_max: wire.updates_per_second_max,
     }
 }
 
@@ -149,6 +150,8 @@ fn wire(record: TenantRecord) -> v1::Tenant {
             document_bytes_max: record.limits.document_bytes_max,
             depth_max: record.limits.depth_max,
             shadows_per_device_max: record.limits.shadows_per_device_max,
+            sessions_max: record.limits.sessions_max,
+            updates_per_second_max: record.limits.updates_per_second_max,
         }),
     }
 }

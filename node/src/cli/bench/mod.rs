@@ -15,7 +15,7 @@ use super::problem::Problem;
 /// Measure a running node
 #[derive(Debug, Subcommand)]
 pub(crate) enum Verb {
-    Shadow(shadow::Args),
+    Shadow(Box<shadow::Args>),
     Mqtt(Box<mqtt::Args>),
 }
 

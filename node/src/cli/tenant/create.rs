@@ -23,6 +23,12 @@ pub(crate) struct Args {
     /// Shadows of one of its devices [default: as for the cluster]
     #[arg(long, value_name = "N")]
     shadows_per_device_max: Option<u32>,
+    /// MQTT sessions of its clients at one time, on each node [default: no limit]
+    #[arg(long, value_name = "N")]
+    sessions_max: Option<u32>,
+    /// Changes of its shadows each second, on each node [default: no limit]
+    #[arg(long, value_name = "N")]
+    updates_per_second_max: Option<u32>,
     #[command(flatten)]
     client: ClientArgs,
 }
@@ -35,6 +41,8 @@ pub(crate) async fn run(args: &Args, context: &Context) -> Result<(), Problem> {
             document_bytes_max: args.document_bytes_max,
             depth_max: args.depth_max,
             shadows_per_device_max: args.shadows_per_device_max,
+            sessions_max: args.sessions_max,
+            updates_per_second_max: args.updates_per_second_max,
         }),
     });
     let answer = client.admin.create_tenant(request).await;

@@ -43,5 +43,10 @@ fn value(tenant: &Tenant) -> Value {
             "shadows_per_device_max",
             limit(limits.shadows_per_device_max),
         ),
+        ("sessions_max", limit(limits.sessions_max)),
+        (
+            "updates_per_second_max",
+            limit(limits.updates_per_second_max),
+        ),
     ])
 }

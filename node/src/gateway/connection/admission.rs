@@ -3,11 +3,12 @@
 
 use std::sync::Arc;
 
+use antumbra_shadow::Tenant;
 use bytestring::ByteString;
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::open::Open;
+use super::open::{Open, Proof};
 use crate::access::Proven;
 use crate::error::Error;
 use crate::gateway::dialect::{
@@ -18,7 +19,8 @@ use crate::gateway::door::{Door, Peer, REQUEST_TIMEOUT};
 use crate::gateway::gate;
 use crate::gateway::mqtt::session::{self, Acceptance, DeliveryToken, Refusal, SessionState};
 use crate::gateway::mqtt::wire::{Connect, Qos, Reason, Version};
-use crate::gateway::records::{Beginning, Expect, Record};
+use crate::gateway::records::{Beginning, ClientKey, Expect, Record};
+use crate::gateway::tenants::Seat;
 use crate::shadows::Want;
 
 /// Attempts to write a record that others write, too.
@@ -34,16 +36,30 @@ pub(super) struct Admission {
     pub(super) is_deferred: bool,
 }
 
+/// A CONNECT that is not accepted.
+pub(super) struct Refused {
+    pub(super) refusal: Refusal,
+    /// The label under which it is counted.
+    pub(super) cause: &'static str,
+}
+
 /// Decides about a CONNECT. May be dropped midway; the record may then have been written.
 pub(super) async fn admit(
     door: Arc<Door>,
     peer: Peer,
     connect: Box<Connect>,
-) -> Result<Admission, Refusal> {
+) -> Result<Admission, Refused> {
     let view = view_of(&connect, peer.visitor.shown.is_some());
     let dialect = door.dialects.choose(&view);
-    let dialect = Arc::clone(dialect.ok_or_else(|| refuse_plainly(Reason::NotAuthorized))?);
-    let refuse = |refusal| refusal_of(&*dialect, refusal, connect.version);
+    let dialect = Arc::clone(dialect.ok_or_else(|| Refused {
+        refusal: refuse_plainly(Reason::NotAuthorized),
+        cause: "not_admitted",
+    })?);
+    let refuse_for = |cause, refusal| Refused {
+        refusal: refusal_of(&*dialect, refusal, connect.version),
+        cause,
+    };
+    let refuse = |refusal| refuse_for("not_admitted", refusal);
     let claims = dialect.claims(&view).map_err(refuse)?;
     let now = door.clocks.time();
     let principal = gate::admit(&door.gate, &*dialect, &view, &claims, &peer, now);
@@ -53,6 +69,12 @@ pub(super) async fn admit(
     if let Some(assigned) = &assigned {
         identity.client_id = Arc::from(&**assigned);
     }
+    let tenant = &identity.tenant;
+    if !door.tenants.may_connect(tenant, Instant::now()) {
+        return Err(refuse_for("tenant_rate", ConnectRefusal::TooFast));
+    }
+    let seat = take_seat(&door, tenant, &identity.client_id);
+    let seat = seat.ok_or_else(|| refuse_for("tenant_sessions", ConnectRefusal::Overloaded))?;
     let rules = dialect.rules(&view);
     let name = principal.name.to_string();
     let beginning = beginning(&door, &peer, &connect, &identity, name);
@@ -97,7 +119,10 @@ pub(super) async fn admit(
         translator,
         subscriptions,
         rules,
-        Arc::new(principal),
+        Proof {
+            principal: Arc::new(principal),
+            seat,
+        },
         (
             plan.is_recorded.then_some(settled.record),
             settled.epoch,
@@ -118,6 +143,14 @@ async fn hear_of(door: &Door, record: &Record) -> Option<Want> {
     let want = door.wanted.hold(&record.key().device()?);
     door.wanted.settled().await;
     Some(want)
+}
+
+/// The place of the session among those of its tenant.
+fn take_seat(door: &Door, tenant: &Tenant, client_id: &str) -> Option<Seat> {
+    let sessions_max = door.gate.limits_of(tenant).sessions_max;
+    let client = ClientKey::new(tenant, client_id);
+    let takes_over = door.registry.is_connected(client);
+    door.tenants.seat(tenant, sessions_max, takes_over)
 }
 
 /// What is done with the record of the client.

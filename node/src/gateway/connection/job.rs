@@ -15,13 +15,13 @@ use antumbra_shadow::{
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::admission::{Admission, admit, record_late};
+use super::admission::{Admission, Refused, admit, record_late};
 use super::open::{Asked, Open};
 use super::subscribe::Filters;
 use crate::error::Error;
 use crate::gateway::dialect::Acknowledge;
 use crate::gateway::door::{Door, Peer, REQUEST_TIMEOUT};
-use crate::gateway::mqtt::session::{PublishToken, Refusal, RequestToken};
+use crate::gateway::mqtt::session::{PublishToken, RequestToken};
 use crate::gateway::mqtt::wire::{Connect, Grant};
 use crate::gateway::records::{Expect, Record};
 use crate::shadows::{Caller, ListRequest, ReadOptions};
@@ -70,7 +70,7 @@ pub(super) struct Receipt {
 
 /// What came of it.
 pub(super) enum Done {
-    Admitted(Box<Result<Admission, Refusal>>),
+    Admitted(Box<Result<Admission, Refused>>),
     Recorded(Result<u64, Error>),
     Read(Receipt, Asked, Result<Document, Error>),
     Changed(Receipt, Asked, Result<Outcome, Error>),
@@ -317,7 +317,7 @@ fn draft(door: &Door, caller: &Caller, asked: &Asked, kind: Kind) -> Draft {
     let mut draft = Draft::new(caller.actor.clone(), kind);
     draft.request_id = RequestId::parse(&Uuid::new_v4().to_string()).ok();
     draft.client_token.clone_from(&asked.client_token);
-    draft.limits = door.limits;
+    draft.limits = door.limits_of(&asked.device.tenant);
     draft
 }
 

@@ -24,15 +24,13 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::time::{Instant, Sleep, sleep_until, timeout};
 use tracing::debug;
 
-use self::admission::Admission;
+use self::admission::{Admission, Refused};
 use self::events::milliseconds;
 use self::job::{Done, Job, Jobs};
 use self::open::Open;
 use super::door::{Door, Peer, REQUEST_TIMEOUT};
 use super::metrics::{self, OpenConnection};
-use super::mqtt::session::{
-    CloseCause, Expiry, Input, Intake, Output, Refusal, Session, SessionEnd,
-};
+use super::mqtt::session::{CloseCause, Expiry, Input, Intake, Output, Session, SessionEnd};
 use super::mqtt::wire::{self, Decoder, Reason};
 use super::presence;
 use super::records::Expect;
@@ -119,8 +117,11 @@ impl<S: Stream> Connection<S> {
         }
     }
 
-    /// Serves the client until the connection is over. No `async fn`: that would have room for the
-    /// connection twice, as an argument and as a variable.
+    /// Serves the client until the connection is over.
+    #[allow(
+        clippy::manual_async_fn,
+        reason = "an async fn has room for the connection twice, as an argument and as a variable"
+    )]
     pub(super) fn run(mut self) -> impl Future<Output = ()> + Send {
         async move {
             let mut timer = std::pin::pin!(sleep_until(Instant::now()));
@@ -130,6 +131,8 @@ impl<S: Stream> Connection<S> {
                 if self.end.is_some() {
                     break;
                 }
+                let waiting = self.outgoing.len() + self.session.backlog_bytes();
+                self.slot.set_waiting(waiting);
                 let deadline = self.door.clocks.at_ms(self.deadline_ms());
                 if timer.deadline() != deadline {
                     timer.as_mut().reset(deadline);
@@ -223,7 +226,10 @@ impl<S: Stream> Connection<S> {
                 self.unread.extend_from_slice(bytes);
                 return;
             }
-            match self.decoder.decode(&mut bytes) {
+            let before = bytes.len();
+            let decoded = self.decoder.decode(&mut bytes);
+            self.session.count_bytes(before - bytes.len(), now_ms);
+            match decoded {
                 Ok(Some(packet)) => self.input(Input::Packet(packet)),
                 Ok(None) => return,
                 Err(error) => {
@@ -291,7 +297,7 @@ impl<S: Stream> Connection<S> {
         match done {
             Done::Admitted(admitted) => match *admitted {
                 Ok(admission) => self.admitted(admission),
-                Err(refusal) => self.refuse(refusal),
+                Err(refused) => self.refuse(refused),
             },
             Done::Recorded(result) => self.recorded_late(result),
             Done::Read(receipt, asked, result) => self.read(receipt, &asked, &result),
@@ -310,9 +316,9 @@ impl<S: Stream> Connection<S> {
         self.take_held();
     }
 
-    fn refuse(&mut self, refusal: Refusal) {
-        metrics::refused("not_admitted");
-        self.input(Input::Refuse(refusal));
+    fn refuse(&mut self, refused: Refused) {
+        metrics::refused(refused.cause);
+        self.input(Input::Refuse(refused.refusal));
     }
 
     /// The CONNECT is accepted.
@@ -393,6 +399,7 @@ impl<S: Stream> Connection<S> {
             kept.keep(open.client, open.session, pending);
         }
         self.door.registry.leave(open.client, open.session);
+        open.seat = None;
         let (tenant, hears) = (open.tenant().clone(), open.hears());
         for hears in &hears {
             self.door.registry.ignore(&tenant, &self.slot, hears);

@@ -13,6 +13,7 @@ use crate::gateway::dialect::{
 use crate::gateway::mqtt::session::DeliveryToken;
 use crate::gateway::records::{ClientKey, Record};
 use crate::gateway::registry::Hears;
+use crate::gateway::tenants::Seat;
 use crate::shadows::Want;
 
 /// A push without PUBACK is repeated after so long, then after twice as long, and so on.
@@ -32,6 +33,8 @@ pub(super) struct Open {
     pub(super) rules: SessionRules,
     /// Who it has proven to be.
     pub(super) principal: Arc<Principal>,
+    /// Its place among the sessions of its tenant, until it ends.
+    pub(super) seat: Option<Seat>,
     /// The record of the session, when it has one.
     pub(super) record: Option<Box<Record>>,
     /// Lets this node hear of what others write to the record.
@@ -48,6 +51,12 @@ pub(super) struct Open {
     /// Requests whose change has not come yet.
     own: Vec<Own>,
     next_token: u64,
+}
+
+/// What a client got for what it showed.
+pub(super) struct Proof {
+    pub(super) principal: Arc<Principal>,
+    pub(super) seat: Seat,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -92,7 +101,7 @@ impl Open {
         translator: Translator,
         subscriptions: Subscriptions,
         rules: SessionRules,
-        principal: Arc<Principal>,
+        proof: Proof,
         (record, epoch, hears_record): (Option<Record>, Option<u64>, Option<Want>),
     ) -> Open {
         Open {
@@ -101,7 +110,8 @@ impl Open {
             translator,
             subscriptions,
             rules,
-            principal,
+            principal: proof.principal,
+            seat: Some(proof.seat),
             record: record.map(Box::new),
             _hears_record: hears_record,
             epoch,

@@ -42,8 +42,9 @@ impl<S: Stream> Connection<S> {
         if open.rules.will == WillRule::Drop {
             return;
         }
+        let limits = self.door.limits_of(open.tenant());
         let reaction = open.translator.receive(
-            &self.door.limits,
+            &limits,
             &DialectMessage {
                 topic: &will.message.topic,
                 payload: &will.message.payload,

@@ -23,8 +23,9 @@ impl<S: Stream> Connection<S> {
         let Some(open) = &mut self.open else {
             return;
         };
+        let limits = self.door.limits_of(open.tenant());
         let reaction = open.translator.receive(
-            &self.door.limits,
+            &limits,
             &DialectMessage {
                 topic: &message.topic,
                 payload: &message.payload,

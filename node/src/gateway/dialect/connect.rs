@@ -150,6 +150,9 @@ pub enum ConnectRefusal {
     /// There are too many connections.
     #[error("too many connections")]
     Overloaded,
+    /// Connections come too fast.
+    #[error("connections come too fast")]
+    TooFast,
 }
 
 /// The codes of a refused connection.
@@ -170,6 +173,7 @@ impl ConnectRefusal {
             ConnectRefusal::NotAuthorized => (0x05, 0x87),
             ConnectRefusal::Unavailable => (0x03, 0x88),
             ConnectRefusal::Overloaded => (0x03, 0x97),
+            ConnectRefusal::TooFast => (0x03, 0x9F),
         };
         Connack {
             return_code,

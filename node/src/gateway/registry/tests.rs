@@ -26,6 +26,29 @@ fn key(id: &str) -> DeviceKey {
     DeviceKey::new(Tenant::default(), device(id))
 }
 
+/// When load is shed, who takes nothing goes, and quiet connections stay.
+#[test]
+fn connections_with_a_backlog_are_shed() {
+    let registry = registry();
+    let slots: Vec<_> = (0..3).map(|_| Arc::new(Slot::default())).collect();
+    for (nth, slot) in slots.iter().enumerate() {
+        let client = ClientKey::new(&Tenant::default(), &nth.to_string());
+        registry.enter(client, Uuid::from_u128(nth as u128), slot);
+    }
+    slots[1].set_waiting(BACKLOG_BYTES_MIN);
+    slots[2].set_waiting(BACKLOG_BYTES_MIN * 10);
+    assert_eq!(registry.shed(1), 1);
+    assert_eq!(
+        slots.iter().map(|slot| notes(slot)).collect::<Vec<_>>(),
+        [0, 0, 1]
+    );
+    assert_eq!(registry.shed(u64::MAX), 2);
+    assert_eq!(
+        slots.iter().map(|slot| notes(slot)).collect::<Vec<_>>(),
+        [0, 1, 1]
+    );
+}
+
 /// A client has one connection: the one before is closed, and its end does not remove the new one.
 #[test]
 fn later_connection_of_a_client_closes_the_earlier() {

@@ -45,6 +45,7 @@ fn draft(call: &Call, client_token: Option<String>, kind: Kind) -> Draft {
 
 async fn submit(call: &Call, draft: Draft) -> Result<AcceptedItem, Error> {
     let door = &call.door;
+    door.gate.memory().admit()?;
     let outcome = door
         .shadows
         .update(&door.caller, &call.device, draft, call.deadline)

@@ -48,6 +48,9 @@ pub struct SessionLimits {
     pub packet_rate_max: NonZeroU32,
     /// Packets from the client that may come at once before the rate counts. Default 100.
     pub packet_burst_max: NonZeroU32,
+    /// Bytes from the client per second, of packets of any kind; as many may come at once. Over it,
+    /// reading pauses. Default 512 KiB.
+    pub byte_rate_max: NonZeroU32,
     /// Length and depth of topic names and filters.
     pub topics: TopicLimits,
     /// Sizes of packets from the client. The decoder enforces them, the session announces them.
@@ -55,6 +58,7 @@ pub struct SessionLimits {
 }
 
 const HUNDRED: NonZeroU32 = NonZeroU32::new(100).expect("is not zero");
+const HALF_MEBIBYTE: NonZeroU32 = NonZeroU32::new(512 * 1024).expect("is not zero");
 const HUNDRED_SHORT: NonZeroU16 = NonZeroU16::new(100).expect("is not zero");
 
 impl Default for SessionLimits {
@@ -75,6 +79,7 @@ impl Default for SessionLimits {
             topic_alias_max: 8,
             packet_rate_max: HUNDRED,
             packet_burst_max: HUNDRED,
+            byte_rate_max: HALF_MEBIBYTE,
             topics: TopicLimits::default(),
             sizes: SizeLimits::default(),
         }

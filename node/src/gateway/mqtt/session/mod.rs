@@ -74,6 +74,8 @@ pub struct Session {
     last_received_ms: u64,
     /// When the packets so far would have come at the highest steady rate, in microseconds.
     packets_due_us: u64,
+    /// The same for the bytes so far.
+    bytes_due_us: u64,
     subscriptions: Subscriptions,
     will: Option<Box<Will>>,
     inbound: Option<Box<Inbound>>,
@@ -95,7 +97,7 @@ enum Phase {
 pub enum Intake {
     /// Yes.
     Open,
-    /// Not before this time, in milliseconds: packets come too fast.
+    /// Not before this time, in milliseconds: packets or their bytes come too fast.
     Until(u64),
     /// Not before an answer has been given: too much waits for one.
     Blocked,
@@ -119,6 +121,7 @@ impl Session {
             next_sequence: 0,
             last_received_ms: now_ms,
             packets_due_us: 0,
+            bytes_due_us: 0,
             subscriptions: Subscriptions::default(),
             will: None,
             inbound: None,
@@ -224,6 +227,14 @@ impl Session {
     #[must_use]
     pub fn pending_deliveries(&self) -> usize {
         self.outbound.as_ref().map_or(0, |outbound| outbound.len())
+    }
+
+    /// Bytes of topics and payloads of the messages that the client has not acknowledged.
+    #[must_use]
+    pub fn backlog_bytes(&self) -> usize {
+        self.outbound
+            .as_ref()
+            .map_or(0, |outbound| outbound.bytes())
     }
 
     /// Bytes that the session owns on the heap, without those of payloads that it shares.

@@ -18,7 +18,9 @@ pub(super) struct Outbound {
     sent: VecDeque<Held>,
     /// Not sent on this connection.
     waiting: VecDeque<Held>,
-    /// Bytes of topics and payloads of what waits.
+    /// Bytes of topics and payloads of what was sent.
+    sent_bytes: usize,
+    /// The same of what waits.
     waiting_bytes: usize,
 }
 
@@ -31,6 +33,10 @@ struct Held {
 impl Outbound {
     pub(super) fn len(&self) -> usize {
         self.sent.len() + self.waiting.len()
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        self.sent_bytes + self.waiting_bytes
     }
 
     pub(super) fn heap_bytes(&self) -> usize {
@@ -118,6 +124,7 @@ impl Session {
         let Some(held) = index.and_then(|index| outbound.sent.remove(index)) else {
             return;
         };
+        outbound.sent_bytes -= message_bytes(&held.delivery.message);
         out.push(Output::Acknowledged {
             token: held.delivery.token,
             reason,
@@ -200,7 +207,9 @@ impl Session {
             return drop_message(delivery.token, cause, out);
         }
         out.push(Output::Send(ServerPacket::Publish(Box::new(publish))));
-        self.outbound.get_or_insert_default().sent.push_back(held);
+        let outbound = self.outbound.get_or_insert_default();
+        outbound.sent_bytes += message_bytes(&held.delivery.message);
+        outbound.sent.push_back(held);
     }
 
     /// Why a message cannot be sent to this client. The topic is a name by agreement with the

@@ -334,6 +334,37 @@ fn packet_rate() {
     }
 }
 
+/// Reading pauses when bytes come faster than the rate, also amid a packet, for as long as it takes;
+/// a CONNECT is read whatever it takes.
+#[test]
+fn byte_rate() {
+    let limits = SessionLimits {
+        byte_rate_max: NonZeroU32::new(1_000).unwrap(),
+        ..SessionLimits::default()
+    };
+    let mut client = Client::new(limits);
+    client.session.count_bytes(4_000, client.now_ms);
+    assert_eq!(client.session.intake(client.now_ms), Intake::Open);
+    client.connect(connect(Version::V5));
+    client.accept(Acceptance::default());
+    client.now_ms += 4_000;
+    for _ in 0..4 {
+        assert_eq!(client.session.intake(client.now_ms), Intake::Open);
+        client.session.count_bytes(300, client.now_ms);
+    }
+    let later = client.now_ms + 200;
+    let paused = Intake::Until(later);
+    assert_eq!(client.session.intake(client.now_ms), paused);
+    client.now_ms = later;
+    assert_eq!(client.session.intake(client.now_ms), Intake::Open);
+    client.session.count_bytes(500, client.now_ms);
+    let paused = Intake::Until(client.now_ms + 500);
+    assert_eq!(client.session.intake(client.now_ms), paused);
+    client.now_ms += 60_000;
+    client.session.count_bytes(1_000, client.now_ms);
+    assert_eq!(client.session.intake(client.now_ms), Intake::Open);
+}
+
 /// An outcome for a connection that is over changes nothing.
 #[test]
 fn outcome_after_the_end() {
