@@ -78,7 +78,8 @@ pub(crate) struct Args {
     /// Named shadow; without it the classic one
     #[arg(long, value_name = "NAME")]
     shadow: Option<String>,
-    /// Local addresses, one for each process in turn [default: 127.0.0.2 and so on for loopback]
+    /// Local addresses, one for each process in turn; at loopback a thousand sessions have one each
+    /// [default: 127.1.0.2 and so on for loopback]
     #[arg(long, value_name = "IP,…", value_delimiter = ',')]
     bind: Vec<IpAddr>,
     /// Updates that are sent in a second, over all devices

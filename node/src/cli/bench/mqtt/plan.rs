@@ -18,8 +18,11 @@ const CONNECTIONS_MAX: u64 = 14_000;
 const FILES_SPARE: u64 = 64;
 /// Signs of life must not be what is measured.
 const KEEP_ALIVE: Duration = Duration::from_secs(1200);
-/// Loopback addresses of one byte that are used.
-const HOSTS: u32 = 250;
+/// Processes with a loopback network of their own.
+const NETWORKS: u32 = 250;
+/// Sessions from one loopback address: the kernel looks for a free port at each, and long where many
+/// are taken.
+const SESSIONS_PER_ADDRESS: u64 = 1_000;
 
 /// The job of each process. Sessions show the token when the user names nobody.
 pub(super) fn jobs(args: &Args, token: Option<&str>) -> Result<Vec<Job>, Problem> {
@@ -122,11 +125,23 @@ impl Sources {
     }
 }
 
-/// 127.0.0.2, 127.0.0.3 and so on.
+/// The first address of a process: 127.1.0.2, 127.2.0.2 and so on.
 fn loopback(nth: usize) -> IpAddr {
     let nth = u32::try_from(nth).unwrap_or_default();
-    let host = (nth / HOSTS % HOSTS) << 8 | (nth % HOSTS + 2);
-    IpAddr::from(Ipv4Addr::from(0x7F00_0000 | host))
+    let (network, block) = (nth % NETWORKS + 1, nth / NETWORKS);
+    IpAddr::from(Ipv4Addr::from(0x7F00_0002 | network << 16 | block << 8))
+}
+
+/// The address for one session of a process that begins with this one. Only a loopback network has all
+/// addresses.
+pub(super) fn address_of(first: IpAddr, nth: u64) -> IpAddr {
+    match first {
+        IpAddr::V4(first) if first.is_loopback() => {
+            let further = u32::try_from(nth / SESSIONS_PER_ADDRESS).unwrap_or_default();
+            IpAddr::from(Ipv4Addr::from(first.to_bits().wrapping_add(further)))
+        }
+        first => first,
+    }
 }
 
 /// Files that a process of this program may open.
@@ -146,11 +161,14 @@ mod tests {
 
     #[test]
     fn processes_have_loopback_addresses_of_their_own() {
-        assert_eq!(loopback(0).to_string(), "127.0.0.2");
-        assert_eq!(loopback(249).to_string(), "127.0.0.251");
-        assert_eq!(loopback(250).to_string(), "127.0.1.2");
-        let all: std::collections::BTreeSet<IpAddr> = (0..1_000).map(loopback).collect();
-        assert_eq!(all.len(), 1_000);
+        assert_eq!(loopback(0).to_string(), "127.1.0.2");
+        assert_eq!(loopback(249).to_string(), "127.250.0.2");
+        assert_eq!(loopback(250).to_string(), "127.1.1.2");
+        let of = |process: usize| [0, 999, 1_000, 13_999].map(|nth| address_of(loopback(process), nth));
+        let all: std::collections::BTreeSet<IpAddr> = (0..1_000).flat_map(of).collect();
+        assert_eq!(all.len(), 3_000, "no two processes share one");
+        let other = IpAddr::from([10, 0, 0, 1]);
+        assert_eq!(address_of(other, 5_000), other);
     }
 
     #[test]

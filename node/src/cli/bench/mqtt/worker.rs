@@ -18,6 +18,7 @@ use crate::cli::problem::{Exit, Problem};
 
 use super::clock;
 use super::job::{Ask, Counts, Job, Say};
+use super::plan::address_of;
 
 /// Sessions that are being opened at one time.
 const OPENING_MAX: u32 = 256;
@@ -137,7 +138,12 @@ async fn open(shared: &Shared, nth: u64) -> Result<Connection, ()> {
     let number = shared.job.first + nth * shared.job.step;
     let name = super::device(&shared.job.prefix, number);
     let begun = Instant::now();
-    let connected = mqtt::connect(endpoint, &name, &shared.settings).await;
+    let source = shared.settings.source;
+    let settings = Settings {
+        source: source.map(|first| address_of(first, nth)),
+        ..shared.settings.clone()
+    };
+    let connected = mqtt::connect(endpoint, &name, &settings).await;
     let mut connection = connected.map_err(|error| shared.connect.lock().failed(&error.code()))?;
     shared.connect.lock().accepted(begun.elapsed());
     let topics = Topics::new(&name, shared.job.shadow.as_deref());
