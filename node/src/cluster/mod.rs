@@ -8,6 +8,7 @@
 //! - `follow`: brings the state to this node.
 //! - `keeper`: what the leader of a shard does for its group: settle it, give the lead back.
 //! - `office`: answers the requests of other nodes.
+//! - [`placement`]: where replicas and leaders should be, and the next steps to get there; pure.
 //!
 //! A node has a replica only because the state says so, never because a message arrived.
 
@@ -19,6 +20,7 @@ mod keeper;
 pub(crate) mod machine;
 pub(crate) mod office;
 pub(crate) mod pin;
+pub mod placement;
 mod report;
 pub mod state;
 

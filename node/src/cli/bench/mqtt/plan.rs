@@ -164,7 +164,8 @@ mod tests {
         assert_eq!(loopback(0).to_string(), "127.1.0.2");
         assert_eq!(loopback(249).to_string(), "127.250.0.2");
         assert_eq!(loopback(250).to_string(), "127.1.1.2");
-        let of = |process: usize| [0, 999, 1_000, 13_999].map(|nth| address_of(loopback(process), nth));
+        let of =
+            |process: usize| [0, 999, 1_000, 13_999].map(|nth| address_of(loopback(process), nth));
         let all: std::collections::BTreeSet<IpAddr> = (0..1_000).flat_map(of).collect();
         assert_eq!(all.len(), 3_000, "no two processes share one");
         let other = IpAddr::from([10, 0, 0, 1]);
