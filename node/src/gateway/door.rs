@@ -16,6 +16,7 @@ use uuid::Uuid;
 use super::clock::Clocks;
 use super::dialect::Dialects;
 use super::dialect::aws::Aws;
+use super::endings::Endings;
 use super::hub::Hub;
 use super::keeper::LIFE_V1;
 use super::mqtt::session::SessionLimits;
@@ -71,6 +72,7 @@ pub(crate) struct Door {
     pub(crate) router: Arc<Router>,
     pub(crate) wills: Arc<Wills>,
     pub(crate) unacknowledged: Unacknowledged,
+    pub(crate) endings: Arc<Endings>,
     pub(crate) presence: bool,
     pub(crate) gate: Arc<Gate>,
     pub(crate) tenants: Tenants,
@@ -120,6 +122,7 @@ impl Door {
             ),
             records,
             unacknowledged: Unacknowledged::default(),
+            endings: Arc::default(),
             router,
             registry,
             wanted,

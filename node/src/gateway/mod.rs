@@ -21,6 +21,7 @@ mod clock;
 mod connection;
 pub mod dialect;
 mod door;
+mod endings;
 mod gate;
 mod hub;
 mod keeper;

@@ -67,7 +67,7 @@ async fn bench_shows_a_token() {
     };
     let token = credential(&site, request).await;
     let (ca, none) = (site.file("ca.pem"), Path::new(""));
-    let load = "bench shadow --clients 1 --in-flight 2 --seconds 1 --warm-up 0 --devices 4";
+    let load = "bench shadow --clients 1 --in-flight 2 --seconds 4 --warm-up 0 --devices 4";
     for mode in ["unary", "stream"] {
         for (token, code) in [(&*token, 0), ("nonsense", 1)] {
             let mut arguments: Vec<&str> = load.split(' ').collect();
@@ -77,7 +77,7 @@ async fn bench_shows_a_token() {
         }
     }
     let mqtt = format!("mqtt://{}", site.node.addresses().mqtt);
-    let load = "bench mqtt --devices 2 --updates-per-second 4 --seconds 1 --token";
+    let load = "bench mqtt --devices 2 --updates-per-second 4 --seconds 4 --token";
     let mut arguments: Vec<&str> = load.split(' ').collect();
     arguments.extend([&token, "--endpoints", &mqtt]);
     antumbra(&site, &arguments, [&ca, none, none])

@@ -170,6 +170,12 @@ fn mqtt_sessions_expire_when_they_said() {
         let (client, _) = dial(&expiring("zero", true, 0));
         client.disconnect().unwrap();
         assert!(!is_present(address, "zero"));
+        // Also for a client that is back before its end is written down.
+        for _ in 0..50 {
+            let (client, _) = dial(&expiring("hasty", true, 60));
+            client.leave(&with_expiry(0)).unwrap();
+            assert!(!is_present(address, "hasty"));
+        }
 
         let (client, _) = dial(&Connect::new(Version::V5, "absent"));
         client.disconnect().unwrap();

@@ -81,6 +81,9 @@ pub(super) async fn admit(
     let is_proven = principal.proven != Proven::Open;
     let plan = Plan::of(&connect, beginning.expiry_s, door.presence, is_proven);
     let begun = Record::begin(beginning);
+    if plan.is_awaited {
+        door.endings.wait(begun.key()).await;
+    }
     let hears_record = hear_of(&door, &begun).await;
     let settled = settle(&door, &plan, begun);
     let settled = settled.await.map_err(|error| refuse(refusal_for(&error)))?;

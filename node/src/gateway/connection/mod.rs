@@ -29,6 +29,7 @@ use self::events::milliseconds;
 use self::job::{Done, Job, Jobs};
 use self::open::Open;
 use super::door::{Door, Peer, REQUEST_TIMEOUT};
+use super::endings::Ending;
 use super::metrics::{self, OpenConnection};
 use super::mqtt::session::{CloseCause, Expiry, Input, Intake, Output, Session, SessionEnd};
 use super::mqtt::wire::{self, Decoder, Reason};
@@ -72,6 +73,8 @@ pub(super) struct Connection<S> {
     /// Name of the dialect, once it is chosen.
     dialect: &'static str,
     end: Option<CloseCause>,
+    /// There while the end of the session is written down.
+    ending: Option<Box<Ending>>,
     _counted: OpenConnection,
 }
 
@@ -113,6 +116,7 @@ impl<S: Stream> Connection<S> {
             has_ignored: false,
             dialect: "",
             end: None,
+            ending: None,
             _counted: OpenConnection::new(),
         }
     }
@@ -391,6 +395,7 @@ impl<S: Stream> Connection<S> {
         let Some(open) = &mut self.open else {
             return;
         };
+        self.ending = Some(Box::new(self.door.endings.begin(open.client)));
         if end.expiry != Expiry::Now {
             // What was pushed is made anew.
             let mut pending = end.state.pending;
