@@ -78,10 +78,10 @@ pub async fn start(config: Config, listeners: Listeners) -> Result<Node, Error> 
     let transport = PeerTransport::new(me.clone(), links.clone(), tls.clone());
     let transport = Arc::new(transport);
     let host_config = settings::host_config(&config, &identity);
-    let (clock, way) = (env.clone(), transport.clone());
+    let (env_of_host, way) = (env.clone(), transport.clone());
     let host = match config.node.storage {
-        true => Host::open(host_config, clock, way).await?,
-        false => Host::without_stores(host_config, clock, way),
+        true => Host::open(host_config, env_of_host, way).await?,
+        false => Host::without_stores(host_config, env_of_host, way),
     };
     let host = Arc::new(host);
     let office = Office::new(

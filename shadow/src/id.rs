@@ -179,15 +179,18 @@ impl DeviceKey {
     /// The place of the device in the hash ring that shards divide: the low 32 bits of
     /// `xxh3_64(tenant 0x00 device)`. Fixed for ever, because rows are stored under it.
     pub fn hash(&self) -> u32 {
+        DeviceKey::wide_hash(&self.tenant, &self.device) as u32
+    }
+
+    /// All 64 bits of the hash whose low half is the place in the ring: tells devices apart well enough to
+    /// narrow down, not to decide.
+    pub fn wide_hash(tenant: &Tenant, device: &DeviceId) -> u64 {
         let mut bytes = [0_u8; TENANT_BYTES_MAX + 1 + DEVICE_ID_BYTES_MAX];
-        let (tenant, device) = (
-            self.tenant.as_str().as_bytes(),
-            self.device.as_str().as_bytes(),
-        );
+        let (tenant, device) = (tenant.as_str().as_bytes(), device.as_str().as_bytes());
         let end = tenant.len() + 1 + device.len();
         bytes[..tenant.len()].copy_from_slice(tenant);
         bytes[tenant.len() + 1..end].copy_from_slice(device);
-        xxh3_64(&bytes[..end]) as u32
+        xxh3_64(&bytes[..end])
     }
 }
 

@@ -107,11 +107,8 @@ impl<P: ShardPort> Twins<P> {
         draft: Draft,
         deadline: Instant,
     ) -> Result<Outcome, Failure> {
-        if deadline <= Instant::now() {
-            return Err(self.cancelled());
-        }
-        if let Err(rejection) = precheck::check(&draft) {
-            return Ok(Outcome::Rejected(rejection));
+        if let Some(early) = self.decide_early(&draft, deadline) {
+            return early;
         }
         let mut claim = self.roster.enqueue(device, draft)?;
         match timeout_at(deadline, &mut claim.reply).await {
@@ -135,11 +132,8 @@ impl<P: ShardPort> Twins<P> {
         draft: Draft,
         deadline: Instant,
     ) -> Result<Outcome, Failure> {
-        if deadline <= Instant::now() {
-            return Err(self.cancelled());
-        }
-        if let Err(rejection) = precheck::check(&draft) {
-            return Ok(Outcome::Rejected(rejection));
+        if let Some(early) = self.decide_early(&draft, deadline) {
+            return early;
         }
         let (term, permit) = self.roster.admit(&draft)?;
         let port = self.roster.port();
@@ -153,6 +147,15 @@ impl<P: ShardPort> Twins<P> {
         let reply = proposed.unwrap_or(Err(Failure::Deadline))?;
         let outcomes = decode(&reply, 1).ok_or(Failure::Unknown)?;
         outcomes.into_iter().next().ok_or(Failure::Unknown)
+    }
+
+    /// What needs neither twin nor shard.
+    fn decide_early(&self, draft: &Draft, deadline: Instant) -> Option<Result<Outcome, Failure>> {
+        if deadline <= Instant::now() {
+            return Some(Err(self.cancelled()));
+        }
+        let checked = precheck::check(draft).err();
+        checked.map(|rejection| Ok(Outcome::Rejected(rejection)))
     }
 
     fn cancelled(&self) -> Failure {

@@ -1,7 +1,7 @@
 //! What one gateway wants of one shard, as the node knows it that the gateway follows the shard on.
 //!
-//! About ten bytes for each device, in memory only: the gateway tells it anew to whoever it follows
-//! next. Until it has told all, everything is wanted.
+//! A number for each device and each session, in memory only: the gateway tells it anew to whoever it
+//! follows next. Until it has told all, everything is wanted.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, Weak};

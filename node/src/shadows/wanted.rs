@@ -16,7 +16,6 @@ use antumbra_raft::HashRange;
 use antumbra_shadow::{DeviceId, DeviceKey, Tenant};
 use parking_lot::Mutex;
 use tokio::sync::watch;
-use xxhash_rust::xxh3::xxh3_64;
 
 /// Steps that wait for the slowest stream; then it begins anew.
 const STEPS_MAX: usize = 1 << 18;
@@ -24,11 +23,7 @@ const STEPS_MAX: usize = 1 << 18;
 /// Names a device among those that are wanted. Two devices may have one mark: more is told then, never
 /// less. Its low half is the place of the device in the hash ring.
 pub(crate) fn mark_of(tenant: &Tenant, device: &DeviceId) -> u64 {
-    let mut bytes = Vec::with_capacity(tenant.as_str().len() + 1 + device.as_str().len());
-    bytes.extend_from_slice(tenant.as_str().as_bytes());
-    bytes.push(0);
-    bytes.extend_from_slice(device.as_str().as_bytes());
-    xxh3_64(&bytes)
+    DeviceKey::wide_hash(tenant, device)
 }
 
 /// One change of what is wanted.

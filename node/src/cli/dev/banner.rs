@@ -60,10 +60,17 @@ pub(super) fn several(plan: &Plan, pids: &[u32], program: &str) -> String {
     let first = plan.members.first().map(|member| member.ports);
     let second = plan.members.get(1).map(|member| member.ports);
     let directory = plan.directory.display();
+    let (directories, logs) = match nodes {
+        1 => ("node-1".to_owned(), "node-1.log".to_owned()),
+        _ => (
+            format!("node-1 … node-{nodes}"),
+            format!("node-1.log … node-{nodes}.log"),
+        ),
+    };
     let _ = write!(
         text,
         "
-  data   {directory}/node-1 … node-{nodes}, logs beside them in node-1.log … node-{nodes}.log
+  data   {directory}/{directories}, logs beside them in {logs}
          persistent: every change is on the disks of most nodes before it is acknowledged
   open   {OPEN}; they listen on the loopback interface only
 "

@@ -84,7 +84,10 @@ pub(super) async fn admit(
     if plan.is_awaited {
         door.endings.wait(begun.key()).await;
     }
-    let hears_record = hear_of(&door, &begun).await;
+    let hears_record = match plan.is_recorded {
+        true => hear_of(&door, &begun).await,
+        false => None,
+    };
     let settled = settle(&door, &plan, begun);
     let settled = settled.await.map_err(|error| refuse(refusal_for(&error)))?;
 

@@ -99,8 +99,9 @@ impl FollowRequest {
                 writer.text(tenant.as_str());
                 writer.text(prefix);
             }
+            // 2 was every device, without a stream; it is never used again.
             Interest::Wanted(_) | Interest::Attached(_) => {
-                writer.u8(2);
+                writer.u8(3);
                 writer.u64(self.stream);
             }
         }
@@ -133,7 +134,7 @@ impl FollowRequest {
                     tenant: reader.tenant()?,
                     prefix: reader.text(|prefix| Some(prefix.into()))?,
                 },
-                2 => {
+                3 => {
                     stream = reader.u64()?;
                     Interest::Attached(Arc::new(Attached::new(stream)))
                 }

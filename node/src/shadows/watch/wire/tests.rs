@@ -62,7 +62,7 @@ fn request_of_a_gateway_names_its_stream() {
         start: Start::Now,
     };
     let bytes = request.encode();
-    assert_eq!(bytes[..], b"\x77\0\0\0\x07\0\x02\0\0\0\0\0\0\0\x05\x02"[..]);
+    assert_eq!(bytes[..], b"\x77\0\0\0\x07\0\x03\0\0\0\0\0\0\0\x05\x02"[..]);
     let read = FollowRequest::decode(bytes).unwrap();
     let Interest::Attached(attached) = read.interest else {
         panic!("another interest");
