@@ -185,7 +185,7 @@ impl Directory {
     /// tenants.
     pub fn role(&self, tenant: &Tenant, name: &RoleName) -> Option<Arc<NamedRole>> {
         if let Some(role) = NamedRole::built_in(name) {
-            return Some(Arc::new(role));
+            return Some(role);
         }
         let own = self.roles.get(&(Some(tenant.clone()), name.clone()));
         own.or_else(|| self.roles.get(&(None, name.clone())))

@@ -3,7 +3,7 @@
 mod document;
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use antumbra_shadow::{DeviceId, IdError, Tenant};
 use serde::{Deserialize, Serialize};
@@ -58,9 +58,7 @@ impl RoleName {
 
     /// Every role that is built in.
     pub fn all_built_in() -> Vec<RoleName> {
-        ["device", "backend", "reader", "admin"]
-            .map(RoleName::known)
-            .to_vec()
+        BUILT_IN.iter().map(|role| role.name.clone()).collect()
     }
 
     fn known(text: &'static str) -> RoleName {
@@ -149,6 +147,16 @@ impl FromIterator<AdminVerb> for AdminVerbs {
     }
 }
 
+/// Made once: every session has one of them.
+static BUILT_IN: LazyLock<[Arc<NamedRole>; 4]> = LazyLock::new(|| {
+    [
+        NamedRole::known("device", Role::device(), &[]),
+        NamedRole::known("backend", Role::backend(), &[]),
+        NamedRole::known("reader", reader(), &[AdminVerb::ReadCluster]),
+        NamedRole::known("admin", Role::backend(), &AdminVerb::ALL),
+    ]
+});
+
 /// A role with its name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NamedRole {
@@ -188,18 +196,16 @@ pub enum RoleError {
 
 impl NamedRole {
     /// The role built in under this name.
-    pub fn built_in(name: &RoleName) -> Option<NamedRole> {
-        let (role, admin) = match name.as_str() {
-            "device" => (Role::device(), AdminVerbs::NONE),
-            "backend" => (Role::backend(), AdminVerbs::NONE),
-            "reader" => (reader(), [AdminVerb::ReadCluster].into_iter().collect()),
-            "admin" => (Role::backend(), AdminVerb::ALL.into_iter().collect()),
-            _ => return None,
-        };
-        Some(NamedRole {
-            name: name.clone(),
+    pub fn built_in(name: &RoleName) -> Option<Arc<NamedRole>> {
+        let found = BUILT_IN.iter().find(|role| role.name == *name);
+        found.cloned()
+    }
+
+    fn known(name: &'static str, role: Role, admin: &[AdminVerb]) -> Arc<NamedRole> {
+        Arc::new(NamedRole {
+            name: RoleName::known(name),
             role: Arc::new(role),
-            admin,
+            admin: admin.iter().copied().collect(),
         })
     }
 

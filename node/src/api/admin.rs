@@ -7,6 +7,7 @@ mod credentials;
 mod roles;
 mod tenants;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use antumbra_proto::admin::v1;
@@ -142,7 +143,7 @@ impl Call {
     /// The role that a tenant knows by this name.
     async fn role(&self, tenant: &Tenant, name: &RoleName) -> Result<NamedRole, Error> {
         if let Some(role) = NamedRole::built_in(name) {
-            return Ok(role);
+            return Ok(Arc::unwrap_or_clone(role));
         }
         let stored = Name::Role(tenant.clone(), name.clone());
         match self.ledger.read(&stored, self.deadline).await? {

@@ -6,8 +6,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::future::BoxFuture;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -77,21 +78,21 @@ pub(crate) async fn serve(
             continue;
         };
         let _ = stream.set_nodelay(true);
-        let (door, tls) = (Arc::clone(&door), tls.clone());
-        connections.spawn(async move {
-            match tls {
-                None => {
-                    let peer = Peer {
-                        address,
-                        visitor: Visitor::default(),
-                    };
-                    Connection::new(door, stream, peer).run().await;
-                }
-                // Boxed: else those without TLS had room for it.
-                Some(tls) => Box::pin(serve_tls(door, &tls, stream, address)).await,
+        let door = Arc::clone(&door);
+        // Spawned as it is: a future that only wraps the connection would have room for more than that.
+        match &tls {
+            None => {
+                let peer = Peer {
+                    address,
+                    visitor: Visitor::default(),
+                };
+                connections.spawn(Connection::new(door, stream, peer, permit).run());
             }
-            drop(permit);
-        });
+            Some(tls) => {
+                let greeting = greet(door, tls.clone(), (stream, address), permit);
+                connections.spawn(serve_tls(Box::pin(greeting)));
+            }
+        }
     }
     drop(listener);
     door.registry
@@ -100,15 +101,31 @@ pub(crate) async fn serve(
     connections.wait().await;
 }
 
-async fn serve_tls(door: Arc<Door>, tls: &Tls, stream: TcpStream, address: SocketAddr) {
+/// Serves a client from the beginning of its handshake. What that needs is gone when it is done.
+async fn serve_tls(greeting: impl Future<Output = Option<BoxFuture<'static, ()>>> + Unpin) {
+    let connection = greeting.await;
+    if let Some(connection) = connection {
+        connection.await;
+    }
+}
+
+/// Shakes hands, and gives the rest of the connection.
+async fn greet(
+    door: Arc<Door>,
+    tls: Tls,
+    (stream, address): (TcpStream, SocketAddr),
+    permit: OwnedSemaphorePermit,
+) -> Option<BoxFuture<'static, ()>> {
     let Some(accepted) = tls.accept(stream).await else {
-        return metrics::refused("handshake");
+        metrics::refused("handshake");
+        return None;
     };
     let peer = Peer {
         address,
         visitor: accepted.visitor,
     };
-    Box::pin(Connection::new(door, accepted.stream, peer).run()).await;
+    let connection = Connection::new(door, accepted.stream, peer, permit);
+    Some(Box::pin(connection.run()))
 }
 
 async fn accept(

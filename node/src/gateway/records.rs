@@ -5,6 +5,8 @@
 //! every gateway follows the changes and so learns that a client has come elsewhere (design flow 4).
 //! A session without anything to keep and without presence writes none.
 
+use std::borrow::Cow;
+
 use antumbra_shadow::json::{self, DuplicateKeys};
 use antumbra_shadow::{
     Conditions, Delete, DeviceId, DeviceKey, Document, Draft, Kind, Limits, Outcome, Patch,
@@ -73,6 +75,14 @@ impl ClientKey {
     }
 }
 
+/// How a record stands in its document: one text. As members of their own its values would each carry
+/// a time and a version, in the document, in the change and in what undoes it.
+#[derive(Debug, Serialize, Deserialize)]
+struct Stored<'a> {
+    #[serde(rename = "r")]
+    record: Cow<'a, str>,
+}
+
 /// What is kept of a session. The short names are part of the stored form.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Record {
@@ -107,28 +117,28 @@ pub(crate) struct Record {
     #[serde(rename = "k")]
     pub(crate) keep_alive_s: u32,
     /// The device, when the client is one.
-    #[serde(rename = "d")]
+    #[serde(rename = "d", default, skip_serializing_if = "Option::is_none")]
     pub(crate) device: Option<DeviceId>,
     /// Who it is: the fingerprint of a certificate or the name of a credential.
     #[serde(rename = "p")]
     pub(crate) principal: String,
     /// From where it connected.
-    #[serde(rename = "ip")]
+    #[serde(rename = "ip", default, skip_serializing_if = "Option::is_none")]
     pub(crate) address: Option<std::net::IpAddr>,
     /// Whether the connection continues the session of the one before.
     #[serde(rename = "z")]
     pub(crate) resumed: bool,
     /// Why it is not connected any more: a number of [`super::presence`].
-    #[serde(rename = "r")]
+    #[serde(rename = "r", default, skip_serializing_if = "Option::is_none")]
     pub(crate) reason: Option<u8>,
     /// Epoch of the last connection, known when it has ended.
-    #[serde(rename = "e")]
+    #[serde(rename = "e", default, skip_serializing_if = "Option::is_none")]
     pub(crate) epoch: Option<u64>,
     /// Subscriptions, in hexadecimal.
-    #[serde(rename = "f")]
+    #[serde(rename = "f", default, skip_serializing_if = "Option::is_none")]
     subscriptions: Option<String>,
     /// State of the dialect, in hexadecimal.
-    #[serde(rename = "ds")]
+    #[serde(rename = "ds", default, skip_serializing_if = "Option::is_none")]
     dialect: Option<String>,
 }
 
@@ -186,7 +196,8 @@ impl Record {
             return None;
         }
         let text = document.state_json(Section::Reported, &[])?;
-        let record: Record = serde_json::from_str(&text).ok()?;
+        let stored: Stored<'_> = serde_json::from_str(&text).ok()?;
+        let record: Record = serde_json::from_str(&stored.record).ok()?;
         (record.format == FORMAT_V1).then_some(record)
     }
 
@@ -234,15 +245,16 @@ impl Record {
         }
     }
 
-    /// The patch that makes a document this record: every member, `null` for what is absent.
+    /// The patch that makes a document this record.
     fn patch(&self) -> Result<Patch, Error> {
-        let broken = |_| Error::Internal("a session record cannot be written");
-        let text = serde_json::to_vec(self)
-            .map_err(|_| Error::Internal("a session record cannot be written"))?;
-        let value = json::parse(&text, DuplicateKeys::Reject, json::NESTING_CEILING)
-            .map_err(|_| Error::Internal("a session record cannot be written"))?;
+        const BROKEN: Error = Error::Internal("a session record cannot be written");
+        let record = serde_json::to_string(self).map_err(|_| BROKEN)?;
+        let record = Cow::Owned(record);
+        let text = serde_json::to_vec(&Stored { record }).map_err(|_| BROKEN)?;
+        let value = json::parse(&text, DuplicateKeys::Reject, json::NESTING_CEILING);
+        let value = value.map_err(|_| BROKEN)?;
         let reported = SectionInput::Merge(&value);
-        Patch::build(SectionInput::Absent, reported, &limits()).map_err(broken)
+        Patch::build(SectionInput::Absent, reported, &limits()).map_err(|_| BROKEN)
     }
 }
 
@@ -404,7 +416,7 @@ mod tests {
         assert_eq!(
             text,
             format!(
-                r#"{{"v":1,"t":"default","c":"pump/7 ü","s":"{nil}","n":"node-1","b":"{nil}","on":true,"at":5000,"x":60,"k":30,"d":"pump","p":"open","ip":null,"z":false,"r":null,"e":null,"f":"00ab","ds":null}}"#
+                r#"{{"v":1,"t":"default","c":"pump/7 ü","s":"{nil}","n":"node-1","b":"{nil}","on":true,"at":5000,"x":60,"k":30,"d":"pump","p":"open","z":false,"f":"00ab"}}"#
             )
         );
         assert_eq!(serde_json::from_str::<Record>(&text).unwrap(), record);

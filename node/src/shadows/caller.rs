@@ -170,8 +170,8 @@ mod tests {
         // The name of a role, or the text of one.
         let built_in = RoleName::parse(role).ok();
         let named = built_in.and_then(|role| NamedRole::built_in(&role));
-        let named = named.unwrap_or_else(|| NamedRole::parse(name, role).unwrap());
-        principal.role = named.role;
+        let named = named.unwrap_or_else(|| NamedRole::parse(name, role).unwrap().into());
+        principal.role = Arc::clone(&named.role);
         principal.device = device.map(|id| DeviceId::parse(id).unwrap());
         Caller::of("test", Arc::new(principal))
     }

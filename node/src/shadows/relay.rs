@@ -260,7 +260,7 @@ impl Subscription {
         if inner.ring.front().is_none_or(|first| first.position > from) {
             return Taken::Lost;
         }
-        let start = inner.ring.partition_point(|change| change.position < from);
+        let start = first_from_end(inner.ring.len(), |at| inner.ring[at].position < from);
         let mut changes = Vec::new();
         for (scanned, change) in inner.ring.range(start..).enumerate() {
             if scanned == SCAN_MAX || changes.len() == changes_max {
@@ -299,10 +299,55 @@ impl Drop for Subscription {
     }
 }
 
+/// Index of the first of `count` changes that does not come before what is wanted. Looked for from the
+/// newest on, in growing strides: a reader that keeps up wants the last ones, and the others are in no
+/// cache of the processor.
+fn first_from_end(count: usize, comes_before: impl Fn(usize) -> bool) -> usize {
+    let (mut low, mut high, mut stride) = (0, count, 1);
+    while low < high {
+        let middle = match stride {
+            0 => low + (high - low) / 2,
+            stride => high.saturating_sub(stride),
+        };
+        if comes_before(middle) {
+            low = middle + 1;
+            stride = 0;
+        } else {
+            high = middle;
+            stride *= 2;
+        }
+    }
+    low
+}
+
 /// Roughly what a change holds in memory.
 pub(crate) fn weight(change: &Change) -> usize {
     let previous = change.previous.as_ref();
     CHANGE_OVERHEAD_BYTES
         + change.current.encoded().len()
         + previous.map_or(0, |document| document.encoded().len())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every cut of every length, and few looks for the newest.
+    #[test]
+    fn first_is_found_from_the_end() {
+        for count in 0..70 {
+            for cut in 0..=count {
+                let looks = std::cell::Cell::new(0);
+                let found = first_from_end(count, |at| {
+                    looks.set(looks.get() + 1);
+                    at < cut
+                });
+                assert_eq!(found, cut, "of {count}");
+                assert!(
+                    looks.get() <= 2 * (count - cut + 2).ilog2() + 1,
+                    "{cut} of {count}"
+                );
+            }
+        }
+    }
 }

@@ -17,7 +17,7 @@ use tonic::Code;
 use crate::access_matrix::{Told, VERBS, ask};
 use crate::access_support::{BOOTSTRAP, Mqtt, with};
 use crate::doors_support::{get, patiently};
-use crate::tls_support::{Authority, Secured, channel, client, dial};
+use crate::tls_support::{Authority, Secured, client, dial};
 
 /// How a client of HTTP/2 begins, with an empty SETTINGS frame (RFC 9113 section 3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";

@@ -21,6 +21,7 @@ use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, Sleep, sleep_until, timeout};
 use tracing::debug;
 
@@ -76,6 +77,8 @@ pub(super) struct Connection<S> {
     /// There while the end of the session is written down.
     ending: Option<Box<Ending>>,
     _counted: OpenConnection,
+    /// Its place among the connections of the listener.
+    _permit: OwnedSemaphorePermit,
 }
 
 /// What woke the connection.
@@ -95,7 +98,12 @@ pub(super) trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
 impl<S: AsyncRead + AsyncWrite + Unpin + Send> Stream for S {}
 
 impl<S: Stream> Connection<S> {
-    pub(super) fn new(door: Arc<Door>, stream: S, peer: Peer) -> Connection<S> {
+    pub(super) fn new(
+        door: Arc<Door>,
+        stream: S,
+        peer: Peer,
+        permit: OwnedSemaphorePermit,
+    ) -> Connection<S> {
         let now_ms = door.clocks.now_ms();
         let session = Session::new(Arc::clone(&door.session_limits), now_ms);
         let decoder = Decoder::new(door.session_limits.sizes);
@@ -118,6 +126,7 @@ impl<S: Stream> Connection<S> {
             end: None,
             ending: None,
             _counted: OpenConnection::new(),
+            _permit: permit,
         }
     }
 

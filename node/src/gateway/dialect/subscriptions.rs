@@ -148,7 +148,9 @@ impl Subscriptions {
         })
     }
 
+    /// Kept without spare room: most sessions subscribe once and stay quiet.
     fn push(&mut self, filter: u64, grants: Vec<Grant>, qos: Qos) {
+        self.entries.reserve_exact(grants.len().max(1));
         if grants.is_empty() {
             self.entries.push(Entry {
                 filter,
