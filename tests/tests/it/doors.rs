@@ -93,11 +93,10 @@ fn banner_offers_commands_that_work() {
         assert!(banner.contains(wanted), "no {wanted} in\n{banner}");
     }
     let offered = banner.split("Commands to paste:").nth(1).unwrap();
-    let lines = offered
-        .lines()
-        .map(str::trim)
-        .take_while(|line| *line != "ready");
-    let commands: Vec<&str> = lines.filter(|line| !line.is_empty()).collect();
+    // Indented; lines of the log may stand between them.
+    let lines = offered.lines().take_while(|line| *line != "ready");
+    let commands = lines.filter_map(|line| line.strip_prefix("  "));
+    let commands: Vec<&str> = commands.filter(|line| !line.trim().is_empty()).collect();
     assert!(commands.len() >= 3, "{commands:?} in\n{banner}");
     let bin = environment::binary();
     let path = format!("{}:/usr/bin:/bin", bin.parent().unwrap().display());

@@ -9,6 +9,7 @@ use bytes::{Buf, BytesMut};
 use tokio::io::ReadBuf;
 
 use super::{Connection, Stream};
+use crate::gateway::mqtt::session::Intake;
 
 /// Bytes that are read at one time.
 const BUFFER_BYTES: usize = 16 * 1024;
@@ -54,5 +55,15 @@ impl<S: Stream> Connection<S> {
         ready!(Pin::new(&mut self.stream).poll_flush(context))?;
         self.needs_flush = false;
         Poll::Ready(Ok(()))
+    }
+}
+
+/// When the session takes bytes again. What was read before is due at once when it does already: the
+/// pause may have ended between two looks at the clock, and nothing else would wake the connection.
+pub(super) fn due_ms(intake: Intake, unread: &[u8], now_ms: u64) -> Option<u64> {
+    match intake {
+        Intake::Until(until_ms) => Some(until_ms),
+        Intake::Open if !unread.is_empty() => Some(now_ms),
+        Intake::Open | Intake::Blocked => None,
     }
 }

@@ -380,10 +380,7 @@ impl<S: Stream> Connection<S> {
     /// When to look at the clock again.
     fn deadline_ms(&self) -> u64 {
         let now_ms = self.door.clocks.now_ms();
-        let intake = match self.session.intake(now_ms) {
-            Intake::Until(until_ms) => Some(until_ms),
-            Intake::Open | Intake::Blocked => None,
-        };
+        let intake = io::due_ms(self.session.intake(now_ms), &self.unread, now_ms);
         let stall = (!self.outgoing.is_empty()).then_some(self.written_ms + STALL_MS);
         let due = self.open.as_ref().and_then(|open| open.next_due_ms());
         let proof = self.proof_ends_ms();
