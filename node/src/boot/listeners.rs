@@ -49,6 +49,10 @@ impl Listeners {
             grpc: local_address("gRPC", &self.grpc)?,
             http: local_address("HTTP", &self.http)?,
             mqtt: local_address("MQTT", &self.mqtt)?,
+            mqtts: match &self.mqtts {
+                Some(listener) => Some(local_address("MQTT with TLS", listener)?),
+                None => None,
+            },
             peer: local_address("peer", &self.peer)?,
         })
     }
@@ -63,6 +67,8 @@ pub struct Addresses {
     pub http: SocketAddr,
     /// The MQTT door.
     pub mqtt: SocketAddr,
+    /// The MQTT door with TLS, if there is one.
+    pub mqtts: Option<SocketAddr>,
     /// The link to other nodes.
     pub peer: SocketAddr,
 }

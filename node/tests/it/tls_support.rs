@@ -1,7 +1,7 @@
 //! A closed node whose doors have TLS, an authority, and clients that show its certificates.
 
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tonic::transport::{Channel, Endpoint};
@@ -139,11 +139,6 @@ impl Secured {
         let authority = Authority::new();
         let file = |name: &str| directory.path().join(name).to_string_lossy().into_owned();
         std::fs::write(file("ca.pem"), authority.certificate.pem()).unwrap();
-        // Found free and given up again: the addresses of a node do not tell this one.
-        let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
-        let mqtts = free.local_addr().unwrap();
-        drop(free);
-
         let data = directory.path().join("data");
         std::fs::create_dir(&data).unwrap();
         let mut config = config(&data);
@@ -156,17 +151,18 @@ impl Secured {
         config.http.tls_certificate = certificate.clone();
         config.http.tls_key = key.clone();
         config.http.tls_client_authority = ca.clone();
-        config.mqtt.tls_listen = mqtts.to_string();
+        config.mqtt.tls_listen = "127.0.0.1:0".to_owned();
         config.mqtt.tls_certificate = certificate;
         config.mqtt.tls_key = key;
         config.mqtt.tls_client_authority = ca;
         config.access.certificate_rules = "common_name = device; organisation = tenant".to_owned();
         adjust(&mut config);
         write_server(&directory, &authority);
+        let node = start(&config).await;
         Secured {
-            node: start(&config).await,
+            mqtts: node.addresses().mqtts.unwrap(),
+            node,
             authority,
-            mqtts,
             directory,
         }
     }
