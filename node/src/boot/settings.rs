@@ -1,6 +1,6 @@
 //! What each part of a node takes from the configuration.
 
-use std::num::NonZeroU32;
+use std::num::{NonZeroU16, NonZeroU32};
 use std::path::PathBuf;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -49,6 +49,9 @@ fn shard_count(wanted: Option<u32>, nodes: usize) -> u32 {
 /// What the node says of itself.
 pub(super) fn node_info(config: &Config, identity: &Identity, addresses: &Addresses) -> NodeInfo {
     let advertised = &config.peer.advertise;
+    let capacity = u16::try_from(config.node.capacity)
+        .ok()
+        .and_then(NonZeroU16::new);
     NodeInfo {
         name: identity.node_name.clone(),
         incarnation: identity.incarnation,
@@ -59,6 +62,8 @@ pub(super) fn node_info(config: &Config, identity: &Identity, addresses: &Addres
         grpc: addresses.grpc.to_string(),
         http: addresses.http.to_string(),
         storage: config.node.storage,
+        zone: config.node.zone.clone(),
+        capacity: capacity.unwrap_or(NonZeroU16::MIN),
     }
 }
 

@@ -291,6 +291,8 @@ mod tests {
             grpc: String::new(),
             http: String::new(),
             storage: true,
+            zone: String::new(),
+            capacity: std::num::NonZeroU16::MIN,
         }
     }
 

@@ -14,7 +14,7 @@ use tracing::{debug, info, warn};
 
 use super::control::{Answer, Request};
 use super::office::{Office, PROPOSE_TIMEOUT};
-use super::state::{ClusterState, MetaCommand, MetaReply, NodeId, ShardPhase, ShardRecord};
+use super::state::{ClusterState, MetaCommand, MetaReply, NodeId, ShardRecord};
 
 /// How often the leader looks.
 const INTERVAL: Duration = Duration::from_millis(500);
@@ -113,8 +113,7 @@ impl Keeper {
             .map(|member| member.replica)
             .collect();
         let exact = voters == wanted && members.len() == wanted.len();
-        let settled = record.phase == ShardPhase::Active && record.retiring.is_empty();
-        if exact && settled {
+        if exact && record.is_settled() {
             return true;
         }
         if !exact && !self.change(state, record, &wanted).await {

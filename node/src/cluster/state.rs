@@ -4,13 +4,19 @@
 //! Replica ids are drawn here at each add and never reused: a replica that lost its log has lost its
 //! votes too, so it must come back as another one.
 
+mod founding;
+mod moves;
+mod nodes;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use antumbra_raft::{HashRange, ReplicaId, ShardId};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::shadows::{SHARDS_MAX, ShardMap};
+pub use founding::Founding;
+pub use moves::Change;
+pub use nodes::{Life, NodeId, NodeInfo, Tombstone, Who};
 
 /// The shard of the cluster's own data.
 pub const META_SHARD: ShardId = ShardId(0);
@@ -19,45 +25,6 @@ pub const META_SHARD: ShardId = ShardId(0);
 const TAG_STATE_V1: u8 = 0x70;
 const TAG_COMMAND_V1: u8 = 0x71;
 const TAG_REPLY_V1: u8 = 0x72;
-
-/// Number of a node in its cluster: given at join, never reused.
-#[derive(
-    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
-)]
-pub struct NodeId(pub u64);
-
-impl std::fmt::Display for NodeId {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}", self.0)
-    }
-}
-
-/// What a node says of itself when it joins.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct NodeInfo {
-    /// Its name, unique in the cluster.
-    pub name: String,
-    /// Drawn for every data directory: a wiped node is another incarnation.
-    pub incarnation: Uuid,
-    /// Where its peers reach it, `host:port`.
-    pub peer: String,
-    /// Where clients reach its gRPC door.
-    pub grpc: String,
-    /// Where clients reach its HTTP door.
-    pub http: String,
-    /// Whether it keeps replicas; a gateway does not.
-    #[serde(default = "yes", skip_serializing_if = "is_yes")]
-    pub storage: bool,
-}
-
-fn yes() -> bool {
-    true
-}
-
-#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde gives a reference")]
-fn is_yes(value: &bool) -> bool {
-    *value
-}
 
 /// How far the creation of a shard has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -81,6 +48,9 @@ pub struct ShardRecord {
     pub replicas: BTreeMap<u64, NodeId>,
     /// Replicas that must leave the group; their data are lost or their node goes.
     pub retiring: BTreeSet<u64>,
+    /// Replicas on their way in, for balance or instead of dead ones.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub arriving: BTreeSet<u64>,
     /// The node that should lead it, so that leaderships are spread evenly.
     pub preferred: NodeId,
 }
@@ -110,6 +80,18 @@ impl ShardRecord {
         let mut mine = voters.iter().filter(|(_, on)| **on == node);
         mine.next_back().map(|(id, _)| *id)
     }
+
+    /// The replica that a node keeps running: one that retires is of use until the group does without it,
+    /// unless it has a successor on the same node.
+    pub fn runs_on(&self, node: NodeId) -> Option<ReplicaId> {
+        let mut mine = self.replicas.iter().filter(|(_, on)| **on == node);
+        mine.next_back().map(|(id, _)| ReplicaId(*id))
+    }
+
+    /// Whether its group exists and nothing of it is being changed.
+    pub fn is_settled(&self) -> bool {
+        self.phase == ShardPhase::Active && self.retiring.is_empty() && self.arriving.is_empty()
+    }
 }
 
 /// Everything that the cluster knows of itself.
@@ -121,78 +103,23 @@ pub struct ClusterState {
     pub cluster_id: Uuid,
     /// Replicas that every shard should have.
     pub replication_factor: u32,
-    /// All nodes that ever joined.
+    /// All nodes that belong to it.
     pub nodes: BTreeMap<NodeId, NodeInfo>,
+    /// Where those are in their life that are not simply active.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub lives: BTreeMap<NodeId, Life>,
+    /// The incarnation that has the slot for maintenance. One that does not exist any more has it no more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub maintenance: Option<Uuid>,
+    /// Those that have left for good.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub left: BTreeMap<NodeId, Tombstone>,
     /// All shards, the meta shard included.
     pub shards: BTreeMap<u32, ShardRecord>,
     /// The next node id.
     pub next_node: u64,
     /// The next replica id.
     pub next_replica: u64,
-}
-
-/// What a new cluster is made of: agreed upon by its first nodes before anything is created.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Founding {
-    /// Drawn by the node that proposes it.
-    pub cluster_id: Uuid,
-    /// Replicas that every shard should have.
-    pub replication_factor: u32,
-    /// Data shards.
-    pub shards: u32,
-    /// The first nodes, in the order of their names.
-    pub members: Vec<NodeInfo>,
-}
-
-impl Founding {
-    /// Whether a cluster can be made of it: it comes from another node.
-    pub fn is_valid(&self) -> bool {
-        let names: BTreeSet<&str> = self.members.iter().map(|node| node.name.as_str()).collect();
-        let shards = 1..=SHARDS_MAX;
-        !names.is_empty()
-            && names.len() == self.members.len()
-            && self.members.iter().all(|node| node.storage)
-            && shards.contains(&self.shards)
-            && self.replication_factor > 0
-    }
-
-    /// The first state of the cluster. The same founding gives the same state on every node.
-    pub fn state(&self) -> ClusterState {
-        let nodes: BTreeMap<NodeId, NodeInfo> = (1..)
-            .map(NodeId)
-            .zip(self.members.iter().cloned())
-            .collect();
-        let ids: Vec<NodeId> = nodes.keys().copied().collect();
-        let mut state = ClusterState {
-            version: 1,
-            cluster_id: self.cluster_id,
-            replication_factor: self.replication_factor,
-            next_node: ids.len() as u64 + 1,
-            nodes,
-            shards: BTreeMap::new(),
-            next_replica: 1,
-        };
-        let meta = HashRange::EMPTY;
-        let data = ShardMap::even(self.shards);
-        let places = data.places().iter().map(|place| (place.shard, place.range));
-        for (shard, range) in std::iter::once((META_SHARD, meta)).chain(places) {
-            state.place(shard, range, &ids);
-        }
-        state
-    }
-
-    /// The replica of the meta shard on a node, and all of them.
-    pub fn meta_replicas(&self) -> BTreeMap<ReplicaId, String> {
-        let state = self.state();
-        let Some(meta) = state.shards.get(&META_SHARD.0) else {
-            return BTreeMap::new();
-        };
-        let named = meta.replicas.iter().filter_map(|(id, node)| {
-            let node = state.nodes.get(node)?;
-            Some((ReplicaId(*id), node.name.clone()))
-        });
-        named.collect()
-    }
 }
 
 /// A change of the cluster's own data.
@@ -217,6 +144,21 @@ pub enum MetaCommand {
         shard: u32,
         /// The replicas of its group.
         replicas: BTreeSet<u64>,
+    },
+    /// A node will be stopped for a while. Refused while another one is in maintenance.
+    Drain(Who),
+    /// A node stays after all.
+    Resume(Who),
+    /// A node goes for good. Refused while another one is in maintenance, or when too few would be left.
+    Decommission(Who),
+    /// A shard is changed, if nothing else happens to it and its replicas are those that were seen.
+    Place {
+        /// Which shard.
+        shard: u32,
+        /// All its replicas, as whoever asks has seen them.
+        seen: BTreeSet<u64>,
+        /// What becomes of it.
+        change: Change,
     },
 }
 
@@ -259,54 +201,47 @@ impl ClusterState {
                 None,
                 MetaReply::Refused("the cluster is not created".into()),
             ),
-            (Some(state), MetaCommand::Create(founding)) => {
-                let reply = match founding.cluster_id == state.cluster_id {
-                    true => MetaReply::Done {
-                        version: state.version,
-                    },
-                    false => MetaReply::Refused("another cluster was created".into()),
-                };
-                (Some(state), reply)
-            }
-            (Some(mut state), MetaCommand::Join(node)) => {
-                let reply = match state.join(node) {
-                    Ok(node) => {
+            (Some(mut state), command) => {
+                let reply = match state.change(command) {
+                    Ok(joined) => {
                         state.count(before.as_ref());
                         let version = state.version;
-                        MetaReply::Joined { node, version }
+                        match joined {
+                            Some(node) => MetaReply::Joined { node, version },
+                            None => MetaReply::Done { version },
+                        }
                     }
                     Err(why) => MetaReply::Refused(why),
                 };
                 (Some(state), reply)
             }
-            (Some(mut state), MetaCommand::Left { name, incarnation }) => {
-                let reply = match state.leave(&name, incarnation) {
-                    Ok(()) => {
-                        state.count(before.as_ref());
-                        let version = state.version;
-                        MetaReply::Done { version }
-                    }
-                    Err(why) => MetaReply::Refused(why),
-                };
-                (Some(state), reply)
+        }
+    }
+
+    /// Changes a state that exists. Who is refused has changed nothing.
+    fn change(&mut self, command: MetaCommand) -> Result<Option<NodeId>, String> {
+        match command {
+            MetaCommand::Create(founding) if founding.cluster_id != self.cluster_id => {
+                Err("another cluster was created".into())
             }
-            (Some(mut state), MetaCommand::Moved(node)) => {
-                let reply = match state.moved(node) {
-                    true => {
-                        state.count(before.as_ref());
-                        let version = state.version;
-                        MetaReply::Done { version }
-                    }
-                    false => MetaReply::Refused("another one has taken its name".into()),
-                };
-                (Some(state), reply)
+            MetaCommand::Create(_) => Ok(None),
+            MetaCommand::Join(node) => self.join(node).map(Some),
+            MetaCommand::Moved(node) => self.moved(node).map(|()| None),
+            MetaCommand::Left { name, incarnation } => {
+                self.leave(&name, incarnation).map(|()| None)
             }
-            (Some(mut state), MetaCommand::Settled { shard, replicas }) => {
-                state.settle(shard, &replicas);
-                state.count(before.as_ref());
-                let version = state.version;
-                (Some(state), MetaReply::Done { version })
+            MetaCommand::Settled { shard, replicas } => {
+                self.settle(shard, &replicas);
+                Ok(None)
             }
+            MetaCommand::Drain(who) => self.drain(&who).map(|()| None),
+            MetaCommand::Resume(who) => self.resume(&who).map(|()| None),
+            MetaCommand::Decommission(who) => self.decommission(&who).map(|()| None),
+            MetaCommand::Place {
+                shard,
+                seen,
+                change,
+            } => self.place(shard, &seen, change).map(|()| None),
         }
     }
 
@@ -341,110 +276,6 @@ impl ClusterState {
     /// Reads a stored state.
     pub fn decode(bytes: &[u8]) -> Option<ClusterState> {
         decode(TAG_STATE_V1, bytes)
-    }
-
-    fn place(&mut self, shard: ShardId, range: HashRange, nodes: &[NodeId]) {
-        let copies = (self.replication_factor as usize).clamp(1, nodes.len().max(1));
-        let first = shard.0 as usize;
-        let mut record = ShardRecord {
-            first_hash: range.start,
-            last_hash: range.end,
-            phase: ShardPhase::Creating,
-            replicas: BTreeMap::new(),
-            retiring: BTreeSet::new(),
-            preferred: NodeId::default(),
-        };
-        for nth in 0..copies {
-            let node = nodes[(first + nth) % nodes.len()];
-            if nth == 0 {
-                record.preferred = node;
-            }
-            record.replicas.insert(self.next_replica, node);
-            self.next_replica += 1;
-        }
-        self.shards.insert(shard.0, record);
-    }
-
-    /// A known name with its incarnation keeps everything; with another one its data are gone, and
-    /// it gets all its replicas anew. What has replicas cannot become a gateway.
-    fn join(&mut self, node: NodeInfo) -> Result<NodeId, String> {
-        let Some(id) = self.node_named(&node.name) else {
-            let id = NodeId(self.next_node);
-            self.next_node += 1;
-            self.nodes.insert(id, node);
-            return Ok(id);
-        };
-        if !node.storage && self.has_replicas(id) {
-            return Err(format!("{} is a node that has replicas", node.name));
-        }
-        let known = self.nodes.insert(id, node.clone());
-        if known.is_some_and(|known| known.incarnation != node.incarnation) {
-            self.replace_replicas(id);
-        }
-        Ok(id)
-    }
-
-    /// Forgets a node that keeps nothing. One that is not known is gone already.
-    fn leave(&mut self, name: &str, incarnation: Uuid) -> Result<(), String> {
-        let Some(id) = self.node_named(name) else {
-            return Ok(());
-        };
-        if self.nodes.get(&id).map(|node| node.incarnation) != Some(incarnation) {
-            return Err("another one has taken its name".into());
-        }
-        if self.has_replicas(id) {
-            return Err(format!("{name} has replicas"));
-        }
-        self.nodes.remove(&id);
-        Ok(())
-    }
-
-    fn has_replicas(&self, node: NodeId) -> bool {
-        let mut shards = self.shards.values();
-        shards.any(|record| record.replicas.values().any(|on| *on == node))
-    }
-
-    /// False when the node is not known, or is another incarnation.
-    fn moved(&mut self, node: NodeInfo) -> bool {
-        let id = self.node_named(&node.name);
-        let known = id.and_then(|id| self.nodes.get_mut(&id));
-        match known.filter(|known| known.incarnation == node.incarnation) {
-            Some(known) => {
-                *known = node;
-                true
-            }
-            None => false,
-        }
-    }
-
-    fn replace_replicas(&mut self, node: NodeId) {
-        for record in self.shards.values_mut() {
-            let lost: Vec<u64> = record
-                .replicas
-                .iter()
-                .filter(|(id, on)| **on == node && !record.retiring.contains(id))
-                .map(|(id, _)| *id)
-                .collect();
-            for id in lost {
-                record.retiring.insert(id);
-                record.replicas.insert(self.next_replica, node);
-                self.next_replica += 1;
-            }
-        }
-    }
-
-    fn settle(&mut self, shard: u32, replicas: &BTreeSet<u64>) {
-        let Some(record) = self.shards.get_mut(&shard) else {
-            return;
-        };
-        let wanted: BTreeSet<u64> = record.voters().keys().map(|id| id.0).collect();
-        // A report from before the last change says nothing about it.
-        if wanted != *replicas {
-            return;
-        }
-        record.phase = ShardPhase::Active;
-        let retiring = std::mem::take(&mut record.retiring);
-        record.replicas.retain(|id, _| !retiring.contains(id));
     }
 
     fn count(&mut self, before: Option<&ClusterState>) {

@@ -133,6 +133,12 @@ sections! {
         /// Whether the node keeps replicas. Without it the node is a gateway: it serves all doors, keeps
         /// no shadow, founds no cluster, and may come and go at any time. Needs `cluster.seeds`.
         storage: bool = true,
+        /// What the node would be lost with: a building, a rack, a zone of a cloud. The replicas of a shard
+        /// are spread over as many zones as there are. Empty when there is nothing to say; else 1-63
+        /// characters of `a-z`, `0-9` and `-`.
+        zone: String = String::new(),
+        /// How many replicas the node should have in proportion to other nodes, 1 to 1000.
+        capacity: u32 = 1,
         /// Threads that serve requests and run the shards. 0 means one per core.
         worker_threads: u32 = 0,
         /// How long a stopping node waits for requests in flight before it closes its stores.
@@ -184,6 +190,11 @@ sections! {
         expect: u32 = 0,
         /// Replicas of every shard of a new cluster; fewer when there are fewer nodes.
         replication_factor: u32 = 3,
+        /// A node that cannot be reached for so long is given up: its replicas are built on other nodes, and a
+        /// gateway is forgotten. One that comes back later gets its share anew.
+        replace_after: Duration = Duration::from_secs(600),
+        /// Shards whose replicas are moved at the same time.
+        moves_max: u32 = 2,
     }
 
     /// The link between the nodes of a cluster.

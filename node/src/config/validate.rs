@@ -55,6 +55,10 @@ fn node(rules: &mut Rules, node: &Node, cluster: &Cluster) {
         rules.complain("node.storage", what.to_owned(), hint);
     }
     rules.name("node.name", &node.name);
+    if !node.zone.is_empty() {
+        rules.name("node.zone", &node.zone);
+    }
+    rules.within("node.capacity", node.capacity, 1..=1_000);
     rules.within("node.worker_threads", node.worker_threads, 0..=1_024);
     rules.within("node.shutdown_timeout", node.shutdown_timeout, MS..=HOUR);
 }
@@ -122,6 +126,12 @@ fn cluster(rules: &mut Rules, cluster: &Cluster, node: &Node) {
         cluster.replication_factor,
         1..=7,
     );
+    rules.within(
+        "cluster.replace_after",
+        cluster.replace_after,
+        SECOND..=30 * DAY,
+    );
+    rules.within("cluster.moves_max", cluster.moves_max, 1..=64);
     if cluster.expect > 0 && cluster.expect < count / 2 + 1 {
         let what = "must be more than half of `cluster.seeds`".to_owned();
         let hint = Some(format!("at least {}", count / 2 + 1));

@@ -1,5 +1,8 @@
 #![allow(clippy::unwrap_used)]
 
+mod life;
+mod moves;
+
 use super::*;
 
 fn node(number: u64) -> NodeInfo {
@@ -10,6 +13,8 @@ fn node(number: u64) -> NodeInfo {
         grpc: format!("127.0.0.1:{}", 7300 + 100 * number),
         http: format!("127.0.0.1:{}", 7380 + 100 * number),
         storage: true,
+        zone: String::new(),
+        capacity: std::num::NonZeroU16::MIN,
     }
 }
 
@@ -266,6 +271,26 @@ fn nothing_happens_before_the_creation_and_no_second_one() {
     assert_eq!(after, state);
 }
 
+/// A state and a node from before nodes had lives, zones and capacities are read as they were meant.
+#[test]
+fn state_of_an_older_version_is_read_and_written_as_it_was() {
+    let state = founded(1, 1);
+    let text = String::from_utf8(state.encode()[1..].to_vec()).unwrap();
+    for field in [
+        "lives",
+        "maintenance",
+        "left",
+        "arriving",
+        "zone",
+        "capacity",
+    ] {
+        assert!(!text.contains(field), "{field} in {text}");
+    }
+    let read = ClusterState::decode(&state.encode()).unwrap();
+    assert_eq!(read.life(NodeId(1)), Life::Active);
+    assert_eq!(read.nodes[&NodeId(1)].capacity.get(), 1);
+}
+
 /// Stored bytes are readable for ever, and foreign bytes are refused.
 #[test]
 fn encodings_are_frozen() {
@@ -280,6 +305,26 @@ fn encodings_are_frozen() {
     let golden = b"\x71{\"Settled\":{\"shard\":3,\"replicas\":[4,5]}}";
     assert_eq!(command.encode(), golden);
     assert_eq!(MetaCommand::decode(golden), Some(command));
+    let command = MetaCommand::Place {
+        shard: 3,
+        seen: [4, 5].into(),
+        change: Change::Move {
+            from: NodeId(1),
+            to: NodeId(4),
+        },
+    };
+    let place =
+        b"\x71{\"Place\":{\"shard\":3,\"seen\":[4,5],\"change\":{\"Move\":{\"from\":1,\"to\":4}}}}";
+    assert_eq!(command.encode(), place);
+    assert_eq!(MetaCommand::decode(place), Some(command));
+    let drain = MetaCommand::Drain(Who {
+        name: "node-1".into(),
+        incarnation: Uuid::nil(),
+    });
+    let bytes = drain.encode();
+    let golden_drain = b"\x71{\"Drain\":{\"name\":\"node-1\",\"incarnation\":\"00000000-0000-0000-0000-000000000000\"}}";
+    assert_eq!(bytes, golden_drain);
+    assert_eq!(MetaCommand::decode(&bytes), Some(drain));
     assert_eq!(ClusterState::decode(golden), None);
     assert_eq!(MetaCommand::decode(b""), None);
 }

@@ -16,6 +16,8 @@ pub(in crate::api::cluster) fn state() -> ClusterState {
         grpc: format!("127.0.0.1:{}", 7300 + 100 * number),
         http: format!("127.0.0.1:{}", 7380 + 100 * number),
         storage: true,
+        zone: String::new(),
+        capacity: std::num::NonZeroU16::MIN,
     };
     let founding = Founding {
         cluster_id: Uuid::from_u128(7),
