@@ -52,6 +52,9 @@ pub enum BarrierError {
     /// No leader is known or reachable, a quorum did not answer, or this replica is too far behind.
     #[error("no leader with a quorum answered in time")]
     Unavailable,
+    /// The group does without this replica, or does not know it yet: others have to be asked.
+    #[error("the replica does not belong to its group")]
+    NotMember,
     /// The replica has stopped.
     #[error("the replica has stopped")]
     Stopped,
@@ -63,6 +66,7 @@ impl From<BarrierError> for Refusal {
             BarrierError::NotLeader => Refusal::NotLeader,
             BarrierError::Overloaded => Refusal::Overloaded,
             BarrierError::Unavailable => Refusal::Unavailable,
+            BarrierError::NotMember => Refusal::NotMember,
             BarrierError::Stopped => Refusal::Stopped,
         }
     }
@@ -332,8 +336,8 @@ impl Asker {
                     };
                     match answer {
                         Ok(index) => return Found::Followed(Ok(index)),
-                        Err(BarrierError::Overloaded) => {
-                            return Found::Followed(Err(BarrierError::Overloaded));
+                        Err(error @ (BarrierError::Overloaded | BarrierError::NotMember)) => {
+                            return Found::Followed(Err(error));
                         }
                         Err(error) => error,
                     }
@@ -380,6 +384,7 @@ impl Asker {
             Ok(Body::ReadAt(index)) => Ok(index),
             Ok(Body::Refused(Refusal::NotLeader)) => Err(BarrierError::NotLeader),
             Ok(Body::Refused(Refusal::Overloaded)) => Err(BarrierError::Overloaded),
+            Ok(Body::Refused(Refusal::NotMember)) => Err(BarrierError::NotMember),
             Ok(_) | Err(CallError::NotSent | CallError::Lost | CallError::TimedOut) => {
                 Err(BarrierError::Unavailable)
             }

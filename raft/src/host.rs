@@ -1,5 +1,7 @@
 //! The shards of one node, on one log store and one state store.
 
+mod removal;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;

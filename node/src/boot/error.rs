@@ -45,6 +45,12 @@ pub enum Error {
          any more: set it aside and start with an empty one, or give the node another name"
     )]
     Replaced,
+    /// The node has left the cluster for good.
+    #[error(
+        "this node has left the cluster and keeps nothing any more. Started again, it sets its data \
+         directory aside and joins anew"
+    )]
+    Left,
     /// A bug of ours.
     #[error("a task of the node panicked. Please report it with the log")]
     Panicked,
@@ -63,6 +69,7 @@ impl Error {
             Error::DoorTls(tls::Door::Mqtt, _) => "MQTT_TLS",
             Error::Access(_) => "ACCESS",
             Error::Replaced => "NODE_REPLACED",
+            Error::Left => "NODE_LEFT",
             Error::Panicked => "PANICKED",
         }
     }
@@ -80,6 +87,7 @@ impl Error {
             | Error::DoorTls(..)
             | Error::Access(_)
             | Error::Replaced
+            | Error::Left
             | Error::Panicked => false,
         }
     }

@@ -2,8 +2,9 @@
 //! cases where the shards are, and keeps the last state on the disk.
 
 mod ending;
+mod removal;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -14,7 +15,7 @@ use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing::{error, info, warn};
+use tracing::{error, warn};
 
 use crate::boot::{Error, settings};
 use crate::config::Config;
@@ -28,6 +29,7 @@ use super::follow;
 use super::keeper::Keeper;
 use super::machine::MetaMachine;
 use super::office::Office;
+use super::reconciler::Reconciler;
 use super::state::{ClusterState, Founding, META_SHARD, NodeId, ShardPhase, ShardRecord};
 
 /// How long one wait for the recovery of a replica takes at most.
@@ -50,6 +52,8 @@ pub(crate) struct Agent {
     pub(crate) stop: CancellationToken,
     meta: Arc<MetaMachine>,
     replicas: BTreeMap<ShardId, Running>,
+    /// Shards of which nothing is on the disk.
+    removed: BTreeSet<ShardId>,
     /// Wakes the agent when a replica has become ready.
     readied: Arc<Notify>,
     serving: watch::Sender<bool>,
@@ -96,6 +100,7 @@ impl Agent {
             stop: CancellationToken::new(),
             meta: Arc::new(MetaMachine::new()),
             replicas: BTreeMap::new(),
+            removed: BTreeSet::new(),
             readied: Arc::new(Notify::new()),
             serving: watch::Sender::new(false),
         }
@@ -185,17 +190,17 @@ impl Agent {
         if matches!(self.office.standing(), Standing::Member { .. }) {
             return Ok(());
         }
-        let me = number_of(state, self.office.info()).ok_or(Error::Replaced)?;
+        let me = self.number_in(state)?;
         Ok(self.office.become_member(me, state).await?)
     }
 
     /// Starts and stops replicas, and publishes the table of shards.
     async fn carry_out(&mut self, state: &Arc<ClusterState>) -> Result<(), Error> {
-        let me = number_of(state, self.office.info()).ok_or(Error::Replaced)?;
+        let me = self.number_in(state)?;
         let wanted: BTreeMap<ShardId, ReplicaId> = state
             .shards
             .iter()
-            .filter_map(|(id, record)| Some((ShardId(*id), record.replica_on(me)?)))
+            .filter_map(|(id, record)| Some((ShardId(*id), record.runs_on(me)?)))
             .collect();
         let gone: Vec<ShardId> = self
             .replicas
@@ -209,7 +214,16 @@ impl Agent {
         self.publish(state);
         self.start_replicas(state, me, &wanted).await?;
         self.publish(state);
-        Ok(())
+        self.remove_what_is_left(state, &wanted).await
+    }
+
+    /// The number of this node, unless it is not a member any more.
+    fn number_in(&self, state: &ClusterState) -> Result<NodeId, Error> {
+        let me = self.office.info();
+        number_of(state, me).ok_or(match state.has_left(me.incarnation) {
+            true => Error::Left,
+            false => Error::Replaced,
+        })
     }
 
     /// Starts what is missing, side by side: each replays its part of the log on a core of its own.
@@ -225,6 +239,7 @@ impl Agent {
             let Some(record) = record.filter(|_| !self.replicas.contains_key(shard)) else {
                 continue;
             };
+            self.removed.remove(shard);
             // A node that lost its data may have created the group before: others would know.
             let is_first = record.retiring.is_empty();
             let create = record.phase == ShardPhase::Creating && record.preferred == me && is_first;
@@ -265,6 +280,13 @@ impl Agent {
         self.meta.reload(&shard)?;
         let stop = self.stop.child_token();
         let stop_keeping = self.keep(&shard, me, &stop);
+        let reconciler = Reconciler {
+            shard: shard.clone(),
+            office: Arc::clone(&self.office),
+            replace_after: self.config.cluster.replace_after,
+            moves_max: self.config.cluster.moves_max as usize,
+        };
+        self.tasks.spawn(reconciler.run(stop_keeping.clone()));
         let (meta, follow) = (Arc::clone(&self.meta), shard.clone());
         let (mut resets, stopped) = (self.meta.resets(), stop.clone());
         self.tasks.spawn(async move {
@@ -337,20 +359,6 @@ impl Agent {
         stop_keeping
     }
 
-    async fn stop_replica(&mut self, shard: ShardId) -> Result<(), Error> {
-        let Some(running) = self.replicas.remove(&shard) else {
-            return Ok(());
-        };
-        info!(%shard, replica = %running.shard.replica(), "stop a replica that is not needed");
-        running.stop.cancel();
-        if let Some(data) = &running.data {
-            data.context.twins.step_down();
-            data.machine.detach();
-        }
-        drop(running);
-        Ok(self.host.stop_shard(shard).await?)
-    }
-
     fn publish(&self, state: &ClusterState) {
         let places = state
             .shards
@@ -359,7 +367,7 @@ impl Agent {
             .map(|(id, record)| ShardPlace {
                 shard: ShardId(*id),
                 range: record.range(),
-                replicas: nodes_of(state, record),
+                replicas: running_nodes(state, record),
             });
         // Before a replica is ready even a local read could be older than what it once served.
         let ready = self.replicas.iter().filter(|(_, r)| r.is_ready());
@@ -404,6 +412,19 @@ fn nodes_of(
     voters
         .filter_map(|(id, node)| Some((id, state.engine_node(node)?)))
         .collect()
+}
+
+/// Where a shard is served: also by replicas on their way out, one of which may still lead.
+fn running_nodes(
+    state: &ClusterState,
+    record: &ShardRecord,
+) -> BTreeMap<ReplicaId, antumbra_raft::Node> {
+    let nodes: BTreeSet<NodeId> = record.replicas.values().copied().collect();
+    let running = nodes.into_iter().filter_map(|node| {
+        let replica = record.runs_on(node)?;
+        Some((replica, state.engine_node(node)?))
+    });
+    running.collect()
 }
 
 fn spec(

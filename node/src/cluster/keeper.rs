@@ -14,7 +14,7 @@ use tracing::{debug, info, warn};
 
 use super::control::{Answer, Request};
 use super::office::{Office, PROPOSE_TIMEOUT};
-use super::state::{ClusterState, MetaCommand, MetaReply, NodeId, ShardRecord};
+use super::state::{ClusterState, Life, MetaCommand, MetaReply, NodeId, ShardRecord};
 
 /// How often the leader looks.
 const INTERVAL: Duration = Duration::from_millis(500);
@@ -73,7 +73,12 @@ impl Keeper {
                     return false;
                 }
                 let now = Instant::now();
-                if now < holdback || now - quiet_since < SETTLED_FOR {
+                // Who is about to be stopped does not wait for a quiet time.
+                let patience = match state.life(self.me) {
+                    Life::Active => SETTLED_FOR,
+                    Life::Draining | Life::Leaving => Duration::ZERO,
+                };
+                if now < holdback || now - quiet_since < patience {
                     return true;
                 }
                 self.give_back(&record).await
@@ -140,11 +145,13 @@ impl Keeper {
         wanted: &BTreeSet<ReplicaId>,
     ) -> bool {
         let shard = self.shard.id();
-        let known: BTreeSet<ReplicaId> = self.shard.members().iter().map(|m| m.replica).collect();
+        let members = self.shard.members().into_iter();
+        let voting = members.filter(|member| member.voter);
+        let voting: BTreeSet<ReplicaId> = voting.map(|member| member.replica).collect();
         for (replica, node) in record.voters() {
             let Some(node) = state
                 .engine_node(node)
-                .filter(|_| !known.contains(&replica))
+                .filter(|_| !voting.contains(&replica))
             else {
                 continue;
             };
@@ -158,10 +165,31 @@ impl Keeper {
                 return false;
             }
         }
-        info!(%shard, voters = ?wanted, "change the members");
+        let own = self.shard.replica();
+        if wanted.contains(&own) {
+            return self.change_voters(wanted).await;
+        }
+        // The lead goes before its replica does, and the next leader goes on. Nobody stands for election.
+        if voting.is_disjoint(wanted) {
+            let both = wanted.iter().copied().chain([own]).collect();
+            if !self.change_voters(&both).await {
+                return false;
+            }
+        }
+        let preferred = record.replica_on(record.preferred);
+        let moved = hand_over_to(&self.shard, |replica| wanted.contains(&replica), preferred).await;
+        if !moved {
+            warn!(%shard, "the lead cannot be handed over before its replica goes");
+        }
+        false
+    }
+
+    async fn change_voters(&self, voters: &BTreeSet<ReplicaId>) -> bool {
+        let shard = self.shard.id();
+        info!(%shard, ?voters, "change the members");
         let changed = self
             .shard
-            .change_voters(wanted.clone(), CHANGE_TIMEOUT)
+            .change_voters(voters.clone(), CHANGE_TIMEOUT)
             .await;
         if let Err(error) = &changed {
             warn!(%shard, %error, "change the members");
@@ -213,13 +241,23 @@ impl Keeper {
 
 /// Gives the lead of a shard to the replica that has most of its log, before this node stops.
 pub(super) async fn hand_over(shard: &Shard) -> bool {
+    hand_over_to(shard, |_| true, None).await
+}
+
+/// Gives the lead of a shard to one of some voters: the preferred one if it keeps up, else the one that has
+/// most of the log. True when this replica leads no more, or there is nobody else.
+async fn hand_over_to(
+    shard: &Shard,
+    allowed: impl Fn(ReplicaId) -> bool,
+    preferred: Option<ReplicaId>,
+) -> bool {
     for attempt in 0..2 {
         let status = shard.status();
         let own = shard.replica();
         let mut others: Vec<(u64, ReplicaId)> = shard
             .members()
             .into_iter()
-            .filter(|member| member.voter && member.replica != own)
+            .filter(|member| member.voter && member.replica != own && allowed(member.replica))
             .map(|m| {
                 (
                     status.matched.get(&m.replica).copied().unwrap_or(0),
@@ -234,7 +272,16 @@ pub(super) async fn hand_over(shard: &Shard) -> bool {
         if others.is_empty() {
             return true;
         }
-        let (_, to) = others[(shard.id().0 as usize + attempt) % others.len()];
+        let (_, mut to) = others[(shard.id().0 as usize + attempt) % others.len()];
+        let lag = |replica| {
+            let matched = status.matched.get(&replica).copied().unwrap_or(0);
+            status.last_log_index.saturating_sub(matched)
+        };
+        if let Some(replica) = preferred.filter(|id| attempt == 0 && *id != own && allowed(*id))
+            && lag(replica) <= LAG_MAX
+        {
+            to = replica;
+        }
         if shard
             .transfer_leadership(to, TRANSFER_TIMEOUT)
             .await

@@ -47,6 +47,11 @@ impl MetaMachine {
         Ok(())
     }
 
+    /// This node has no replica of the meta shard any more.
+    pub(crate) fn forget(&self) {
+        self.state.send_replace(None);
+    }
+
     /// A state never goes back: what is applied may be read twice.
     fn publish(&self, state: Arc<ClusterState>) {
         self.state.send_if_modified(|current| {

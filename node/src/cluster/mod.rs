@@ -7,6 +7,8 @@
 //! - `agent`: starts and stops this node's replicas as the state says, and publishes the shard map.
 //! - `follow`: brings the state to this node.
 //! - `keeper`: what the leader of a shard does for its group: settle it, give the lead back.
+//! - `reconciler`: what the leader of the meta shard does for the cluster: has replicas and leads be where they
+//!   should be.
 //! - `office`: answers the requests of other nodes.
 //! - [`placement`]: where replicas and leaders should be, and the next steps to get there; pure.
 //!
@@ -21,6 +23,7 @@ pub(crate) mod machine;
 pub(crate) mod office;
 pub(crate) mod pin;
 pub mod placement;
+mod reconciler;
 mod report;
 pub mod state;
 

@@ -120,6 +120,9 @@ pub(crate) fn barrier_failure(error: &BarrierError) -> Failure {
         BarrierError::NotLeader => Failure::NotLeader,
         BarrierError::Overloaded => Failure::Overloaded,
         BarrierError::Unavailable => Failure::Unavailable("a quorum did not answer in time"),
+        BarrierError::NotMember => {
+            Failure::Unavailable("the replica here does not belong to the shard any more")
+        }
         BarrierError::Stopped => Failure::Unavailable("the replica has stopped"),
     }
 }

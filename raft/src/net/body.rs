@@ -88,6 +88,8 @@ pub(crate) enum Refusal {
     Unavailable,
     /// The snapshot was not installed.
     SnapshotRefused,
+    /// Whoever asks does not belong to the group (any more).
+    NotMember,
 }
 
 /// What a body is. Part of the format: never change or reuse a number.

@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{error, warn};
 
+use crate::ids::ReplicaId;
 use crate::shard::Shard;
 use crate::shards::Shards;
 use crate::types::{SnapshotMeta, TypeConfig, Vote};
@@ -188,7 +189,7 @@ impl Connection {
                     )));
                 }
                 match self.shards.hosted(route.shard, route.to) {
-                    Some(shard) => self.start(id, route, serve(shard, request)),
+                    Some(shard) => self.start(id, route, serve(shard, route.from, request)),
                     None => self.answer(id, route, Body::Refused(Refusal::NoSuchReplica)),
                 }
                 Ok(())
@@ -332,7 +333,7 @@ fn is_request(body: &Body) -> bool {
 }
 
 /// Serves a single request. openraft and the barrier bound how long they take.
-async fn serve(shard: Shard, request: Body) -> Body {
+async fn serve(shard: Shard, from: ReplicaId, request: Body) -> Body {
     const STOPPED: Body = Body::Refused(Refusal::Stopped);
     let raft = shard.raft();
     match request {
@@ -356,6 +357,10 @@ async fn serve(shard: Shard, request: Body) -> Body {
         Body::Transfer(request) => {
             let answer = raft.handle_transfer_leader(request).await;
             answer.map_or(STOPPED, Body::Transferred)
+        }
+        // It will not get what it would have to wait for.
+        Body::ReadIndex if !shard.members().iter().any(|m| m.replica == from) => {
+            Body::Refused(Refusal::NotMember)
         }
         Body::ReadIndex => match shard.inner.barrier.read_index().await {
             Ok(index) => Body::ReadAt(index),

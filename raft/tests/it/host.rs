@@ -1,11 +1,11 @@
 //! A node with several shards: propose, read, stop, crash, start again.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use antumbra_raft::{BarrierError, ProposeError, Role};
+use antumbra_raft::{BarrierError, Node, ProposeError, ReplicaId, Role};
 use bytes::Bytes;
 use futures::future::join_all;
 use tempfile::TempDir;
@@ -338,4 +338,44 @@ async fn missing_and_foreign_directories_are_refused() {
     missing.store_id = [4; 16];
     let error = try_open(missing).await.err().unwrap();
     assert_eq!(error.code(), "WRONG_STORE");
+}
+
+/// A replica that its node is done with leaves no row and no log behind, and nobody else loses anything;
+/// another replica of the shard starts as if there had been none.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replica_that_is_removed_leaves_nothing() {
+    let directory = TempDir::new().unwrap();
+    let three = Three::start(directory.path()).await;
+    let [first, second, _] = &three.shards[..] else {
+        unreachable!()
+    };
+    for shard in [first, second] {
+        for _ in 0..20 {
+            add(shard, "k", 1).await;
+        }
+    }
+    let (gone, kept) = (second.id(), dump(first));
+    let range = second.range();
+    let running = three.host.remove_replica(gone, range).await;
+    assert_eq!(running.unwrap_err().code(), "CONFIG", "it runs");
+    assert_eq!(read(second, "k"), Some(20));
+
+    three.host.stop_shard(gone).await.unwrap();
+    assert!(!dump(second).is_empty());
+    three.host.remove_replica(gone, range).await.unwrap();
+    assert!(dump(second).is_empty());
+    assert_eq!(dump(first), kept);
+    three.host.remove_replica(gone, range).await.unwrap();
+
+    let mut next = spec(gone.0);
+    let replica = ReplicaId(next.replica.0 + 1);
+    next.members = BTreeMap::from([(replica, Node::default())]);
+    next.replica = replica;
+    let machine = Arc::clone(&three.machine);
+    let anew = three.host.start_shard(next, machine).await.unwrap();
+    leader(&anew).await;
+    assert_eq!(read(&anew, "k"), None);
+    assert_eq!(add(&anew, "k", 1).await, 1);
+    drop(anew);
+    three.shutdown().await;
 }

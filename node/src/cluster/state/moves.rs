@@ -170,6 +170,7 @@ impl ClusterState {
                 record.retiring.insert(id);
                 record.arriving.remove(&id);
                 record.replicas.insert(self.next_replica, node);
+                record.arriving.insert(self.next_replica);
                 self.next_replica += 1;
             }
         }

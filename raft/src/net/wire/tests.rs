@@ -136,6 +136,7 @@ fn bodies() -> Vec<(Body, &'static str)> {
         (Body::Refused(Refusal::Overloaded), "88 29 04"),
         (Body::Refused(Refusal::Unavailable), "88 29 05"),
         (Body::Refused(Refusal::SnapshotRefused), "88 29 06"),
+        (Body::Refused(Refusal::NotMember), "88 29 07"),
     ]
 }
 
