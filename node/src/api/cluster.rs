@@ -1,9 +1,10 @@
 //! `antumbra.cluster.v1.Cluster`: how the cluster is, for operators.
 //!
 //! Whatever node is asked asks all others, side by side and for a short time; a node that does not
-//! answer is part of the report. Nothing here changes data.
+//! answer is part of the report. Nothing here changes shadows.
 
 mod explain;
+mod maintenance;
 mod messages;
 mod status;
 mod survey;
@@ -68,6 +69,25 @@ impl Cluster for Service {
         request: Request<v1::TransferLeadershipRequest>,
     ) -> Reply<v1::TransferLeadershipResponse> {
         unary!(self, request, OperateCluster, transfer::transfer)
+    }
+
+    async fn drain(&self, request: Request<v1::DrainRequest>) -> Reply<v1::DrainResponse> {
+        unary!(self, request, OperateCluster, maintenance::drain)
+    }
+
+    async fn resume(&self, request: Request<v1::ResumeRequest>) -> Reply<v1::ResumeResponse> {
+        unary!(self, request, OperateCluster, maintenance::resume)
+    }
+
+    async fn decommission(
+        &self,
+        request: Request<v1::DecommissionRequest>,
+    ) -> Reply<v1::DecommissionResponse> {
+        unary!(self, request, OperateCluster, maintenance::decommission)
+    }
+
+    async fn r#move(&self, request: Request<v1::MoveRequest>) -> Reply<v1::MoveResponse> {
+        unary!(self, request, OperateCluster, maintenance::r#move)
     }
 
     async fn explain(&self, request: Request<v1::ExplainRequest>) -> Reply<v1::ExplainResponse> {

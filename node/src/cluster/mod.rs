@@ -23,7 +23,7 @@ pub(crate) mod machine;
 pub(crate) mod office;
 pub(crate) mod pin;
 pub mod placement;
-mod reconciler;
+pub(crate) mod reconciler;
 mod report;
 pub mod state;
 

@@ -1,7 +1,7 @@
 //! Answers what other nodes ask, from the first moment on: before a cluster exists it says who this
 //! node is and takes promises, later it lets nodes in and reports.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -319,7 +319,9 @@ impl Office {
         let meta = state.shards.get(&META_SHARD.0).ok_or("no meta shard")?;
         let request = Request::Propose(command.clone());
         let mut why = "nobody leads the meta shard".to_owned();
-        for node in meta.voters().values() {
+        // Also one that is on its way out: it may lead until it goes.
+        let nodes: BTreeSet<NodeId> = meta.replicas.values().copied().collect();
+        for node in &nodes {
             let Some(info) = state.nodes.get(node) else {
                 continue;
             };

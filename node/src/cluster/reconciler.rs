@@ -6,7 +6,6 @@
 //! up late rather than early. Every step names what was seen; one that does not fit any more is refused, and
 //! the next look gives another.
 
-#[cfg(test)]
 mod preview;
 mod steps;
 
@@ -24,9 +23,8 @@ use super::control::{Answer, Request};
 use super::office::{Office, PROPOSE_TIMEOUT};
 use super::state::{ClusterState, MetaCommand, MetaReply, NodeId, NodeInfo};
 
-#[cfg(test)]
 pub(crate) use preview::preview;
-pub(crate) use steps::{describe, next};
+use steps::{describe, next};
 
 /// How often the leader looks.
 const INTERVAL: Duration = Duration::from_secs(1);

@@ -360,3 +360,68 @@ fn cluster_start_refuses_what_cannot_work() {
         "nothing was written"
     );
 }
+
+/// Nodes are drained one at a time and resumed, a preview changes nothing, and nobody leaves a cluster that
+/// needs it.
+#[test]
+fn cluster_nodes_are_drained_one_at_a_time() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut cluster = Cluster::start(directory.path());
+    cluster.until(1, &["cluster", "status"], serves);
+    let node = |nodes: &Value, name: &str| {
+        let mut nodes = array(nodes, "nodes").iter();
+        nodes.find(|node| node["node"] == name).unwrap().clone()
+    };
+    let plan = cluster.json(1, &["cluster", "drain", "node-2", "--dry-run"]);
+    assert_eq!(plan["dry_run"], true);
+    let leads = array(&plan, "steps").iter().map(|step| &step["leader"]);
+    assert!(leads.clone().count() > 0 && leads.clone().all(|node| node != "node-2"));
+    let nodes = cluster.json(3, &["cluster", "nodes"]);
+    assert_eq!(node(&nodes, "node-2")["life"], "active");
+
+    cluster.client(1, &["cluster", "drain", "node-2"]).success();
+    let nodes = cluster.json(1, &["cluster", "nodes"]);
+    let drained = node(&nodes, "node-2");
+    assert_eq!(drained["life"], "draining");
+    assert_eq!(drained["leaderships"], 0);
+    assert_eq!(drained["replicas"], node(&nodes, "node-1")["replicas"]);
+    let words = cluster.client(1, &["cluster", "nodes"]).success();
+    assert!(words.contains("draining"), "{words}");
+
+    let refused = cluster
+        .client(1, &["cluster", "drain", "node-3"])
+        .failure(5);
+    assert!(
+        refused.stderr.contains("node-2 is in maintenance"),
+        "{refused:#?}"
+    );
+    for dry_run in [&["--dry-run"][..], &[]] {
+        let leave = [&["cluster", "decommission", "node-3"][..], dry_run].concat();
+        let refused = cluster.client(1, &leave).failure(5);
+        assert!(
+            refused.stderr.contains("2 nodes would be left"),
+            "{refused:#?}"
+        );
+    }
+    for wrong in [
+        &["cluster", "drain", "node-9"][..],
+        &["cluster", "resume", "node-9"],
+        &["cluster", "decommission", "node-9"],
+        &["cluster", "move", "1", "node-1", "node-2"],
+        &["cluster", "move", "1", "node-9", "node-2"],
+        &["cluster", "move", "99", "node-1", "node-2"],
+    ] {
+        let refused = cluster.client(1, wrong).failure(2);
+        assert!(refused.stderr.contains("try this"), "{refused:#?}");
+    }
+
+    cluster
+        .client(2, &["cluster", "resume", "node-2"])
+        .success();
+    let back = |nodes: &Value| {
+        let node = node(nodes, "node-2");
+        node["life"] == "active" && node["leaderships"].as_u64().is_some_and(|led| led > 0)
+    };
+    cluster.until(3, &["cluster", "nodes"], back);
+    assert_eq!(cluster.stop(), Some(0));
+}

@@ -2,7 +2,7 @@
 
 use antumbra_proto::cluster::v1;
 
-use crate::cluster::state::{ShardPhase, ShardRecord};
+use crate::cluster::state::{Life, ShardPhase, ShardRecord};
 use crate::cluster::{META_SHARD, NodeId, NodeInfo};
 
 use super::survey::{Heard, Seen, Survey};
@@ -62,6 +62,11 @@ pub(super) fn shard(survey: &Survey, id: u32, record: &ShardRecord) -> v1::Shard
 pub(super) fn concerns(survey: &Survey) -> Vec<String> {
     let mut concerns = Vec::new();
     for (id, info) in &survey.state.nodes {
+        match survey.state.life(*id) {
+            Life::Active => {}
+            Life::Draining => concerns.push(format!("{} is draining", info.name)),
+            Life::Leaving => concerns.push(format!("{} is leaving the cluster", info.name)),
+        }
         match survey.heard(*id) {
             Heard::Replicas(_) => {}
             Heard::NotServing(why) => {
@@ -138,6 +143,14 @@ fn node(survey: &Survey, id: NodeId, info: &NodeInfo) -> v1::Node {
         replicas: count(on),
         leaderships: count(led),
         is_gateway: !info.storage,
+        life: match survey.state.life(id) {
+            Life::Active => v1::NodeLife::Active,
+            Life::Draining => v1::NodeLife::Draining,
+            Life::Leaving => v1::NodeLife::Leaving,
+        }
+        .into(),
+        zone: info.zone.clone(),
+        capacity: info.capacity.get().into(),
     }
 }
 
@@ -148,9 +161,13 @@ fn replica(
     replica: u64,
     node: NodeId,
 ) -> v1::Replica {
-    let standing = match record.retiring.contains(&replica) {
-        true => v1::ReplicaStanding::Retiring,
-        false => v1::ReplicaStanding::Voter,
+    let standing = match (
+        record.retiring.contains(&replica),
+        record.arriving.contains(&replica),
+    ) {
+        (true, _) => v1::ReplicaStanding::Retiring,
+        (false, true) => v1::ReplicaStanding::Arriving,
+        (false, false) => v1::ReplicaStanding::Voter,
     };
     let silent = |role: v1::ReplicaRole| v1::Replica {
         replica,

@@ -1,19 +1,22 @@
-//! `antumbra cluster …`: how a cluster is, and who leads.
+//! `antumbra cluster …`: how a cluster is, who leads, and who comes and goes.
 
 mod explain;
+mod maintenance;
+mod moves;
 mod nodes;
 mod render;
 mod shards;
 mod status;
 mod transfer;
 mod verify;
+mod waiting;
 
 use clap::Subcommand;
 
 use super::problem::Problem;
 use super::{Context, block_on};
 
-/// Look at a cluster and move leaderships
+/// Look at a cluster, move leaderships and replicas, drain and decommission nodes
 #[derive(Debug, Subcommand)]
 pub(crate) enum Verb {
     Status(status::Args),
@@ -22,6 +25,10 @@ pub(crate) enum Verb {
     Explain(explain::Args),
     Verify(verify::Args),
     Transfer(transfer::Args),
+    Move(moves::Args),
+    Drain(maintenance::DrainArgs),
+    Resume(maintenance::ResumeArgs),
+    Decommission(maintenance::DecommissionArgs),
 }
 
 impl Verb {
@@ -33,6 +40,10 @@ impl Verb {
             Self::Explain(args) => block_on(explain::run(args, context)),
             Self::Verify(args) => block_on(verify::run(args, context)),
             Self::Transfer(args) => block_on(transfer::run(args, context)),
+            Self::Move(args) => block_on(moves::run(args, context)),
+            Self::Drain(args) => block_on(maintenance::drain(args, context)),
+            Self::Resume(args) => block_on(maintenance::resume(args, context)),
+            Self::Decommission(args) => block_on(maintenance::decommission(args, context)),
         }
     }
 }

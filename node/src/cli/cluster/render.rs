@@ -3,8 +3,8 @@
 use std::fmt::Write as _;
 
 use antumbra_proto::cluster::v1::{
-    ExplainResponse, GetStatusResponse, Node, Replica, ReplicaRole, ReplicaStanding, Shard,
-    ShardPhase, ShardVerification,
+    ExplainResponse, GetStatusResponse, Node, NodeLife, Replica, ReplicaRole, ReplicaStanding,
+    Shard, ShardPhase, ShardVerification,
 };
 use antumbra_shadow::json::Value;
 
@@ -82,6 +82,9 @@ pub(crate) fn nodes_value(nodes: &[Node]) -> Value {
             ("replicas", number(node.replicas.into())),
             ("leaderships", number(node.leaderships.into())),
             ("gateway", Value::Bool(node.is_gateway)),
+            ("life", string(life(node.life()))),
+            ("zone", or_null(&node.zone)),
+            ("capacity", number(node.capacity.into())),
         ])
     })
 }
@@ -98,6 +101,7 @@ pub(crate) fn nodes_text(nodes: &[Node]) -> String {
             node.name.clone(),
             node.number.to_string(),
             role_of(node).to_owned(),
+            life(node.life()).to_owned(),
             node.leaderships.to_string(),
             node.replicas.to_string(),
             node.grpc_address.clone(),
@@ -107,7 +111,7 @@ pub(crate) fn nodes_text(nodes: &[Node]) -> String {
         ]
     });
     let header = [
-        "node", "number", "role", "leads", "replicas", "grpc", "http", "peer", "state",
+        "node", "number", "role", "life", "leads", "replicas", "grpc", "http", "peer", "state",
     ];
     table(&header, rows)
 }
@@ -264,6 +268,7 @@ pub(crate) fn explain_text(answer: &ExplainResponse) -> String {
         ),
         ("twin", twin),
         ("shadows", shadows),
+        ("moves", moves(&shard)),
     ]);
     text.push('\n');
     let header = [
@@ -271,6 +276,28 @@ pub(crate) fn explain_text(answer: &ExplainResponse) -> String {
     ];
     text.push_str(&table(&header, shard.replicas.iter().map(replica_row)));
     text
+}
+
+/// What is on its way into a shard and out of it.
+fn moves(shard: &Shard) -> String {
+    let with = |standing: ReplicaStanding| {
+        let replicas = shard.replicas.iter();
+        let found = replicas.filter(move |replica| replica.standing() == standing);
+        found
+            .map(|replica| replica.node.clone())
+            .collect::<Vec<_>>()
+            .join(", ")
+    };
+    let (comes, goes) = (
+        with(ReplicaStanding::Arriving),
+        with(ReplicaStanding::Retiring),
+    );
+    match (goes.as_str(), comes.as_str()) {
+        ("", "") => "none".to_owned(),
+        ("", comes) => format!("a replica comes to {comes}"),
+        (goes, "") => format!("the replica on {goes} goes"),
+        (goes, comes) => format!("from {goes} to {comes}"),
+    }
 }
 
 /// Comparisons as a JSON array.
@@ -375,10 +402,20 @@ fn role(role: ReplicaRole) -> &'static str {
     }
 }
 
+fn life(life: NodeLife) -> &'static str {
+    match life {
+        NodeLife::Active => "active",
+        NodeLife::Draining => "draining",
+        NodeLife::Leaving => "leaving",
+        NodeLife::Unspecified => "unknown",
+    }
+}
+
 fn standing(standing: ReplicaStanding) -> &'static str {
     match standing {
         ReplicaStanding::Voter => "voter",
         ReplicaStanding::Retiring => "retiring",
+        ReplicaStanding::Arriving => "arriving",
         ReplicaStanding::Unspecified => "unknown",
     }
 }
