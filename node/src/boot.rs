@@ -284,6 +284,10 @@ impl Node {
             },
             error = self.running.manager_failed() => error,
         };
+        if matches!(failure, Error::Left) {
+            info!("this node has left the cluster and is not needed any more");
+            return failure;
+        }
         self.health.enter(Phase::Failed);
         error!(code = failure.code(), error = %failure, "node failed");
         failure
@@ -320,7 +324,16 @@ fn claim_blocking(
 ) -> Result<(DataDirectory, Identity), identity::Error> {
     let directory = DataDirectory::lock(path)?;
     if let Some(identity) = directory.read(owner)? {
-        return Ok((directory, identity));
+        if !directory.has_left(&identity)? {
+            return Ok((directory, identity));
+        }
+        let aside = directory.set_aside(&identity)?;
+        warn!(
+            incarnation = %identity.incarnation,
+            aside = %aside.display(),
+            "this data directory is of a node that has left the cluster: it is set aside, and the node joins \
+             anew; remove what was set aside when nobody needs it"
+        );
     }
     let identity = Identity {
         cluster_name: owner.cluster_name.to_owned(),

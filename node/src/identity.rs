@@ -6,6 +6,7 @@
 //! length, payload, checksum) stays the same in all formats, so that damage and a newer format are
 //! told apart.
 
+mod aside;
 #[cfg(test)]
 mod tests;
 

@@ -84,22 +84,38 @@ async fn serve(
     banner: impl FnOnce(&Node) -> String,
 ) -> Result<(), Problem> {
     let mut stop = pin!(requested(until));
-    let listeners = Listeners::bind(&config).await.map_err(boot_failed)?;
     let mut node = tokio::select! {
         biased;
         signal = &mut stop => return signal.map_err(signals_failed),
-        node = boot::start(config, listeners) => node.map_err(boot_failed)?,
+        node = start(&config) => node.map_err(boot_failed)?,
     };
     output::print(&banner(&node));
     output::print(&format!("{READY}\n"));
     let ended = tokio::select! {
         biased;
-        failure = node.failed() => Err(boot_failed(failure)),
+        failure = node.failed() => match failure {
+            boot::Error::Left => Ok(()),
+            failure => Err(boot_failed(failure)),
+        },
         signal = &mut stop => signal.map_err(signals_failed),
     };
     info!("stopping; a second signal quits at once");
     let stopped = node.shutdown().await.map_err(boot_failed);
     ended.and(stopped)
+}
+
+/// Starts the node. One that finds that it has left while it was away begins anew: the second time its
+/// directory is set aside.
+async fn start(config: &Config) -> Result<Node, boot::Error> {
+    let listeners = Listeners::bind(config).await?;
+    match boot::start(config.clone(), listeners).await {
+        Err(boot::Error::Left) => {
+            warn!("this node has left the cluster while it was away: it joins anew");
+            let listeners = Listeners::bind(config).await?;
+            boot::start(config.clone(), listeners).await
+        }
+        started => started,
+    }
 }
 
 /// Resolves when the node is told to end.

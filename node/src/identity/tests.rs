@@ -114,3 +114,48 @@ fn data_without_a_header_are_refused() {
     fs::create_dir(directory.path().join("log")).unwrap();
     assert_eq!(data.read(OWNER).unwrap_err().code(), "IDENTITY_MISSING");
 }
+
+/// What a node that has left kept is moved away whole, and the directory is as good as new; a crash on the way
+/// is followed by another attempt.
+#[test]
+fn directory_of_a_node_that_has_left_is_set_aside() {
+    let directory = tempfile::tempdir().unwrap();
+    let data = DataDirectory::lock(directory.path()).unwrap();
+    let founding = Founding {
+        cluster_id: Uuid::from_u128(1),
+        replication_factor: 1,
+        shards: 1,
+        members: Vec::new(),
+    };
+    let mut state = founding.state();
+    let identity = sample();
+    data.write(&identity).unwrap();
+    assert!(!data.has_left(&identity).unwrap(), "it knows no state");
+    data.write_cluster(&state).unwrap();
+    assert!(!data.has_left(&identity).unwrap());
+    let tombstone = crate::cluster::state::Tombstone {
+        name: "node-1".into(),
+        incarnation: identity.incarnation,
+    };
+    state.left.insert(NodeId(1), tombstone);
+    data.write_cluster(&state).unwrap();
+    assert!(data.has_left(&identity).unwrap());
+
+    fs::create_dir(directory.path().join("log")).unwrap();
+    fs::write(directory.path().join("log/entries"), b"kept").unwrap();
+    fs::write(directory.path().join("seal"), b"kept too").unwrap();
+    // A crash came after the first rename of an attempt.
+    let aside = directory
+        .path()
+        .join(format!("left-{}", identity.incarnation));
+    fs::create_dir(&aside).unwrap();
+    fs::rename(directory.path().join("seal"), aside.join("seal")).unwrap();
+
+    assert!(data.has_left(&identity).unwrap());
+    assert_eq!(data.set_aside(&identity).unwrap(), aside);
+    assert_eq!(fs::read(aside.join("log/entries")).unwrap(), b"kept");
+    assert_eq!(fs::read(aside.join("seal")).unwrap(), b"kept too");
+    assert!(aside.join(FILE).exists() && aside.join(CLUSTER_FILE).exists());
+    assert_eq!(data.read(OWNER).unwrap(), None, "nothing is left to refuse");
+    assert!(directory.path().join(LOCK_FILE).exists(), "it stays locked");
+}
