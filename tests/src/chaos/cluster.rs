@@ -34,6 +34,8 @@ const DISK_BYTES: u64 = 2 << 30;
 pub struct Options {
     /// Number of nodes: 1, 3 or 5.
     pub nodes: usize,
+    /// Nodes that are not among the seeds and do not run: they come after the others when they are started.
+    pub spares: usize,
     /// The binary under test.
     pub binary: PathBuf,
     /// Whether each node has a disk of its own, which faults can fill, slow down and cut off.
@@ -80,12 +82,16 @@ impl Cluster {
         let directory = tempfile::Builder::new().prefix(&prefix).tempdir()?;
         let mut cluster = Cluster {
             members: Vec::new(),
-            network: Network::create(options.nodes)?,
-            lives: Arc::new((0..options.nodes).map(|_| AtomicU32::new(0)).collect()),
+            network: Network::create(options.nodes + options.spares)?,
+            lives: Arc::new(
+                (0..options.nodes + options.spares)
+                    .map(|_| AtomicU32::new(0))
+                    .collect(),
+            ),
             directory: None,
             options,
         };
-        for node in 0..cluster.options.nodes {
+        for node in 0..cluster.options.nodes + cluster.options.spares {
             let member = cluster.member(node, directory.path())?;
             cluster.members.push(member);
         }
@@ -131,12 +137,12 @@ impl Cluster {
             data.display()
         );
         let nodes = self.options.nodes;
-        if nodes > 1 {
+        if nodes > 1 || node >= nodes {
             let seed = |node| format!("{}={}:{PEER}", name(node), self.network.address(node));
             let seeds: Vec<String> = (0..nodes).map(seed).collect();
             write!(
                 text,
-                "seeds = \"{}\"\nexpect = {nodes}\n\
+                "seeds = \"{}\"\n\
                  [peer]\nlisten = \"{address}:{PEER}\"\nadvertise = \"{address}:{PEER}\"\n",
                 seeds.join(",")
             )
@@ -145,9 +151,35 @@ impl Cluster {
         text
     }
 
-    /// Number of nodes.
+    /// Number of nodes, those that come later not included.
     pub fn nodes(&self) -> usize {
-        self.members.len()
+        self.options.nodes
+    }
+
+    /// The nodes that come later.
+    pub fn spares(&self) -> Vec<usize> {
+        (self.options.nodes..self.members.len()).collect()
+    }
+
+    /// Where a node serves MQTT.
+    pub fn mqtt(&self, node: usize) -> SocketAddr {
+        (self.network.address(node), MQTT).into()
+    }
+
+    /// Waits until the process of a node has ended by itself. True when it ended with success.
+    pub fn wait_ended(&mut self, node: usize, limit: Duration) -> Result<bool> {
+        let process = self.process(node)?;
+        let ended = waiting::until("the process ends", limit, || process.ended().transpose());
+        let status = ended.and_then(|status| status);
+        let status = status.with_context(|| format!("{}:\n{}", name(node), self.log_end(node)))?;
+        self.members[node].process = None;
+        Ok(status.success())
+    }
+
+    /// Everything that a node has printed since it was made.
+    pub fn log(&self, node: usize) -> String {
+        let log = fs::read(&self.members[node].launch.log).unwrap_or_default();
+        String::from_utf8_lossy(&log).into_owned()
     }
 
     /// The network between the nodes.

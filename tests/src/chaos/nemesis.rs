@@ -7,6 +7,7 @@ use super::cluster::Cluster;
 use super::plan::{Fault, Planned};
 
 mod disks;
+mod members;
 mod partitions;
 mod power;
 mod processes;
@@ -62,5 +63,9 @@ pub fn harm(planned: &Planned, leader: Option<usize>) -> Box<dyn Harm> {
         Fault::Wipe => Box::new(processes::Wipe::new(nodes[0])),
         Fault::Slow => Box::new(disks::Slow::new(nodes[0], planned.flavour)),
         Fault::Full => Box::new(disks::Full::new(nodes[0])),
+        Fault::Add => Box::new(members::Add::default()),
+        Fault::Drain => Box::new(members::Drain::new(leader.unwrap_or(nodes[0]))),
+        Fault::Decommission => Box::new(members::Decommission::new(nodes[0])),
+        Fault::Move => Box::new(members::Move::new(leader.unwrap_or(nodes[0]))),
     }
 }

@@ -40,11 +40,19 @@ pub enum Fault {
     Slow,
     /// The disk of one node is full.
     Full,
+    /// Two nodes come, and go again when they have their share.
+    Add,
+    /// The leader of the shard that is written most is drained, and resumed.
+    Drain,
+    /// One node leaves for good while another one comes; it comes back with the directory that has left.
+    Decommission,
+    /// A replica of the shard that is written most moves to a node that has just come.
+    Move,
 }
 
 impl Fault {
     /// Every kind.
-    pub const ALL: [Fault; 14] = [
+    pub const ALL: [Fault; 18] = [
         Fault::Kill,
         Fault::KillLeader,
         Fault::KillTwo,
@@ -59,6 +67,10 @@ impl Fault {
         Fault::Wipe,
         Fault::Slow,
         Fault::Full,
+        Fault::Add,
+        Fault::Drain,
+        Fault::Decommission,
+        Fault::Move,
     ];
 
     /// What it is called in arguments and in the score.
@@ -78,6 +90,10 @@ impl Fault {
             Fault::Wipe => "wipe",
             Fault::Slow => "slow",
             Fault::Full => "full",
+            Fault::Add => "add",
+            Fault::Drain => "drain",
+            Fault::Decommission => "decommission",
+            Fault::Move => "move",
         }
     }
 
@@ -89,6 +105,15 @@ impl Fault {
         )
     }
 
+    /// How many nodes it needs that come later.
+    pub fn needs_spares(self) -> usize {
+        match self {
+            Fault::Add => 2,
+            Fault::Decommission | Fault::Move => 1,
+            _ => 0,
+        }
+    }
+
     /// The least number of nodes with which it makes sense.
     pub fn needs_nodes(self) -> usize {
         match self {
@@ -96,6 +121,7 @@ impl Fault {
             Fault::Power | Fault::PowerAll | Fault::Slow | Fault::Full => 1,
             Fault::KillLeader | Fault::Shutdown | Fault::Wipe => 3,
             Fault::PartitionOneWay | Fault::PartitionTwoWay | Fault::PartitionBridge => 3,
+            Fault::Add | Fault::Drain | Fault::Decommission | Fault::Move => 3,
             Fault::KillTwo => 5,
         }
     }

@@ -239,7 +239,10 @@ impl Rounds<'_> {
 
     /// The leader of the shard that is written most.
     fn leader(&mut self, fault: Fault) -> Option<usize> {
-        let of_leaders = matches!(fault, Fault::KillLeader | Fault::Shutdown | Fault::Stop);
+        let of_leaders = matches!(
+            fault,
+            Fault::KillLeader | Fault::Shutdown | Fault::Stop | Fault::Drain | Fault::Move
+        );
         if !of_leaders || self.cluster.nodes() == 1 {
             return None;
         }

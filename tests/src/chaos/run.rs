@@ -64,6 +64,12 @@ pub fn run(options: &Options, say: &mut dyn FnMut(&str)) -> Result<Score> {
     let faults = options.faults.fitting(options.nodes)?;
     let mut cluster = Cluster::create(cluster::Options {
         nodes: options.nodes,
+        spares: faults
+            .0
+            .iter()
+            .map(|fault| fault.needs_spares())
+            .max()
+            .unwrap_or(0),
         binary: options.binary.clone(),
         disks: faults.0.iter().any(|fault| fault.needs_disks()),
         environment: options.environment.clone(),

@@ -36,7 +36,17 @@ pub fn leader_of(cluster: &Cluster, node: usize, shard: u64) -> Result<usize> {
         .with_context(|| format!("no node is called {leader}"))
 }
 
-fn shards(cluster: &Cluster, node: usize) -> Result<Vec<Value>> {
+/// All nodes, as `cluster nodes` says.
+pub fn nodes(cluster: &Cluster, node: usize) -> Result<Vec<Value>> {
+    let printed = cluster.ask(node, &["cluster", "nodes"], LIMIT)?;
+    let value: Value = serde_json::from_str(&printed.output)
+        .with_context(|| format!("cluster nodes: {}", printed.error.trim()))?;
+    let nodes = value["nodes"].as_array().cloned();
+    nodes.with_context(|| format!("no nodes in {value}"))
+}
+
+/// All shards, as `cluster shards` says.
+pub fn shards(cluster: &Cluster, node: usize) -> Result<Vec<Value>> {
     let printed = cluster.ask(node, &["cluster", "shards"], LIMIT)?;
     let value: Value = serde_json::from_str(&printed.output)
         .with_context(|| format!("cluster shards: {}", printed.error.trim()))?;

@@ -114,6 +114,23 @@ fn chaos_run_five_nodes_survive_the_loss_of_two() {
     .must_be_right();
 }
 
+/// Nodes come, get their share and go; one is drained, one leaves and returns with a directory that has left,
+/// and a replica moves under load. Nobody is told anything that is not so, and no watch misses anything.
+#[test]
+fn chaos_run_cluster_grows_shrinks_and_moves() {
+    if !environment::can_use_root(1) {
+        return;
+    }
+    Run {
+        nodes: 3,
+        faults: "add,drain,decommission,move",
+        minutes: 2.5,
+        hold_max: 2.0,
+        arguments: &["--pulse", "50"],
+    }
+    .must_be_right();
+}
+
 /// The same program must find fault with nodes that have a defect: else the runs above prove nothing.
 fn must_be_caught(defect: &str, faults: &str, kinds: &[&str]) {
     if !environment::can_use_root(1) {

@@ -187,6 +187,7 @@ fn long_a_follower_catches_up_with_a_million_updates() {
     }
     let binary: PathBuf = environment::binary();
     let mut cluster = Cluster::create(cluster::Options {
+        spares: 0,
         nodes: 3,
         binary: binary.clone(),
         disks: false,

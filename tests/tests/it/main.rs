@@ -15,6 +15,7 @@ mod chaos_run;
 mod chaos_simulation;
 mod clients_mqtt;
 mod clients_python;
+mod cluster_grows;
 mod damage_flips;
 mod damage_refusals;
 mod doors;
