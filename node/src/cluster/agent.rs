@@ -23,7 +23,7 @@ use crate::shadows::{
     Faults, Port, Relay, RelayLimits, ShadowMachine, Shadows, ShardContext, ShardPlace, Trimmer,
 };
 
-use super::bootstrap::{Beginning, number_of};
+use super::bootstrap::{Beginning, is_forgotten, number_of};
 use super::control::Standing;
 use super::follow;
 use super::keeper::Keeper;
@@ -196,6 +196,11 @@ impl Agent {
 
     /// Starts and stops replicas, and publishes the table of shards.
     async fn carry_out(&mut self, state: &Arc<ClusterState>) -> Result<(), Error> {
+        if is_forgotten(state, self.office.info()) {
+            // It is let in again; until then it serves as before.
+            self.publish(state);
+            return Ok(());
+        }
         let me = self.number_in(state)?;
         let wanted: BTreeMap<ShardId, ReplicaId> = state
             .shards

@@ -279,6 +279,11 @@ pub(crate) fn number_of(state: &ClusterState, me: &NodeInfo) -> Option<NodeId> {
     (known.incarnation == me.incarnation).then_some(id)
 }
 
+/// Whether this is a gateway that the cluster has given up, and whose name nobody else has.
+pub(crate) fn is_forgotten(state: &ClusterState, me: &NodeInfo) -> bool {
+    !me.storage && state.node_named(&me.name).is_none()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

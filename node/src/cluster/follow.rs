@@ -9,9 +9,9 @@ use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing::{debug, error, warn};
+use tracing::{debug, error, info, warn};
 
-use super::bootstrap::number_of;
+use super::bootstrap::{is_forgotten, number_of};
 use super::control::{Answer, Request};
 use super::office::{Office, PROPOSE_TIMEOUT};
 use super::state::{ClusterState, Founding, MetaCommand, MetaReply};
@@ -63,7 +63,7 @@ async fn poll_again_and_again(office: Arc<Office>, applied: Applied) {
     }
 }
 
-/// Says where this node is if that changed, and asks others for a newer state.
+/// Says where this node is if that changed, or that it is still there, and asks others for a newer state.
 async fn poll(office: &Arc<Office>, asks: bool) {
     let state = office.state().borrow().clone();
     let known = state.as_ref().and_then(|state| {
@@ -73,14 +73,13 @@ async fn poll(office: &Arc<Office>, asks: bool) {
     if let Some(known) = known
         && known != office.info()
     {
-        let deadline = Instant::now() + PROPOSE_TIMEOUT;
-        let moved = MetaCommand::Moved(office.info().clone());
-        match office.propose(moved, deadline).await {
-            Ok(MetaReply::Refused(why)) | Err(why) => {
-                debug!(why, "tell the cluster the addresses of this node");
-            }
-            Ok(_) => {}
-        }
+        tell(office, MetaCommand::Moved(office.info().clone())).await;
+    }
+    if let Some(state) = &state
+        && is_forgotten(state, office.info())
+    {
+        info!("the cluster has given this gateway up: it is let in again");
+        tell(office, MetaCommand::Join(office.info().clone())).await;
     }
     if !asks {
         return;
@@ -95,6 +94,16 @@ async fn poll(office: &Arc<Office>, asks: bool) {
             }
             return;
         }
+    }
+}
+
+async fn tell(office: &Arc<Office>, command: MetaCommand) {
+    let deadline = Instant::now() + PROPOSE_TIMEOUT;
+    match office.propose(command, deadline).await {
+        Ok(MetaReply::Refused(why)) | Err(why) => {
+            debug!(why, "tell the cluster of this node");
+        }
+        Ok(_) => {}
     }
 }
 

@@ -28,12 +28,18 @@ impl Cluster {
     }
 
     pub(crate) fn with_gateways(gateways: u16) -> Cluster {
+        Cluster::with_environment(gateways, &[])
+    }
+
+    pub(crate) fn with_environment(gateways: u16, variables: &[(&str, &str)]) -> Cluster {
         let data = tempfile::tempdir().unwrap();
         let options = Options::new(data.path())
             .with_argument("--nodes")
             .with_argument("3")
             .with_argument("--gateways")
             .with_argument(&gateways.to_string());
+        let add = |options: Options, (name, value): &(&str, &str)| options.with_env(name, value);
+        let options = variables.iter().fold(options, add);
         Cluster {
             node: Node::start(&options).unwrap(),
             data,

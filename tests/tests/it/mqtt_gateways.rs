@@ -128,6 +128,34 @@ fn mqtt_gateways_take_sessions_over() {
     }
 }
 
+/// A gateway that was silent for too long is forgotten, is let in again as another node, and serves on.
+#[test]
+fn mqtt_gateways_are_forgotten_and_let_in_again() {
+    let after = ("ANTUMBRA_CLUSTER_REPLACE_AFTER", "3s");
+    let cluster = Cluster::with_environment(1, &[after]);
+    let number = || {
+        let listed = nodes(&cluster, 1).into_iter();
+        let mut found = listed.filter(|node| node["node"] == "gateway-1");
+        found.next().and_then(|node| node["number"].as_u64())
+    };
+    let before = number().unwrap();
+    let deadline = Instant::now() + PATIENCE;
+    let wait = |what: &str, is: &dyn Fn() -> bool| {
+        while !is() {
+            assert!(Instant::now() < deadline, "{what}");
+            thread::sleep(Duration::from_millis(100));
+        }
+    };
+    cluster.signal("gateway-1", "-STOP");
+    wait("it is forgotten", &|| number().is_none());
+    cluster.signal("gateway-1", "-CONT");
+    wait("it is let in again", &|| {
+        number().is_some_and(|now| now > before)
+    });
+    let version = cluster.update(FIRST, "lamp", &desired(json!({"on": true})));
+    assert_eq!(version, 1, "it serves");
+}
+
 /// A gateway that dies leaves nobody connected; one that is stopped leaves the cluster, and comes back
 /// as another node.
 #[test]
