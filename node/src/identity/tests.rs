@@ -125,7 +125,16 @@ fn directory_of_a_node_that_has_left_is_set_aside() {
         cluster_id: Uuid::from_u128(1),
         replication_factor: 1,
         shards: 1,
-        members: Vec::new(),
+        members: vec![crate::cluster::NodeInfo {
+            name: "node-1".into(),
+            incarnation: sample().incarnation,
+            peer: String::new(),
+            grpc: String::new(),
+            http: String::new(),
+            storage: true,
+            zone: String::new(),
+            capacity: std::num::NonZeroU16::MIN,
+        }],
     };
     let mut state = founding.state();
     let identity = sample();

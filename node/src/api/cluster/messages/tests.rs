@@ -103,7 +103,7 @@ fn lost_replica_is_retiring() {
         .collect();
     assert_eq!(
         on_node_1,
-        [ReplicaStanding::Retiring, ReplicaStanding::Voter]
+        [ReplicaStanding::Retiring, ReplicaStanding::Arriving]
     );
     let text = concerns(&survey).join("\n");
     assert!(
