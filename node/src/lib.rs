@@ -22,5 +22,6 @@ mod rate;
 mod reload;
 pub mod shadows;
 pub mod shutdown;
+mod snapshot;
 pub mod telemetry;
 pub mod tls;

@@ -66,6 +66,6 @@ pub use self::patch::{Patch, Section, SectionInput};
 pub use self::pointer::{Pointer, PointerError};
 pub use self::port::{Failure, ShardPort};
 pub use self::render::TimeUnit;
-pub use self::stored::{DECODE_BYTES_MAX, DecodeError, DeviceRow};
+pub use self::stored::{DECODE_BYTES_MAX, DecodeError, DeviceRow, detach};
 pub use self::twin::metrics;
 pub use self::twins::{Twins, TwinsConfig};

@@ -6,6 +6,7 @@
 use bincode::config::{Configuration, Limit, LittleEndian, Varint};
 use bincode::{BorrowDecode, Encode};
 
+pub use self::detached::detach;
 pub use self::device::DeviceRow;
 pub(crate) use self::device::{OrderRow, RequestRow};
 pub(crate) use self::document::{decode_document, encode_document};
@@ -14,6 +15,7 @@ pub(crate) use self::feed::{decode_feed_record, encode_feed_record};
 pub(crate) use self::outcome::{decode_outcomes, encode_outcomes};
 pub(crate) use self::patch::{decode_patch, encode_patch};
 
+mod detached;
 mod device;
 mod document;
 mod entry;

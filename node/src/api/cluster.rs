@@ -1,24 +1,28 @@
 //! `antumbra.cluster.v1.Cluster`: how the cluster is, for operators.
 //!
 //! Whatever node is asked asks all others, side by side and for a short time; a node that does not
-//! answer is part of the report. Nothing here changes shadows.
+//! answer is part of the report. Nothing here changes shadows, but for the restore of a snapshot.
 
+mod dump;
 mod explain;
 mod maintenance;
 mod messages;
+mod restore;
 mod status;
 mod survey;
 mod transfer;
 mod verify;
 
+use std::pin::Pin;
 use std::time::Duration;
 
 use antumbra_proto::cluster::v1;
 use antumbra_proto::cluster::v1::cluster_server::Cluster;
+use futures::Stream;
 use tokio::time::Instant;
 use tonic::{Request, Response, Status};
 
-use super::{Door, deadline};
+use super::{Door, access, deadline};
 use crate::access::AdminVerb;
 
 /// An answer leaves so long before the deadline of the caller, who else would not get it.
@@ -96,6 +100,27 @@ impl Cluster for Service {
 
     async fn verify(&self, request: Request<v1::VerifyRequest>) -> Reply<v1::VerifyResponse> {
         unary!(self, request, OperateCluster, verify::verify)
+    }
+
+    type DumpShardStream =
+        Pin<Box<dyn Stream<Item = Result<v1::DumpShardResponse, Status>> + Send>>;
+
+    async fn dump_shard(
+        &self,
+        request: Request<v1::DumpShardRequest>,
+    ) -> Reply<Self::DumpShardStream> {
+        let deadline = deadline::of(&request);
+        let door = self.door.of_operator(&request, AdminVerb::OperateCluster)?;
+        let parts = dump::dump(&door, request.into_inner(), deadline).await?;
+        Ok(Response::new(Box::pin(access::guarded(door, parts))))
+    }
+
+    async fn restore_rows(
+        &self,
+        request: Request<v1::RestoreRowsRequest>,
+    ) -> Reply<v1::RestoreRowsResponse> {
+        self.door.gate.memory().admit()?;
+        unary!(self, request, OperateCluster, restore::restore)
     }
 }
 

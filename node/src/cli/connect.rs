@@ -52,7 +52,7 @@ pub(crate) struct ClientArgs {
     token: Option<String>,
     #[command(flatten)]
     tls: TlsArgs,
-    /// Longest time one call may take [default: 10s; 60s for cluster verify]
+    /// Longest time one call may take [default: 10s; 60s for cluster verify and snapshot restore]
     #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
     #[arg(help_heading = "Client options")]
     timeout: Option<Duration>,
@@ -122,6 +122,17 @@ impl ClientArgs {
                 .try_this(format!("--endpoint {DEFAULT_ENDPOINT}")));
         }
         given.into_iter().map(url).collect()
+    }
+
+    /// The same options for another endpoint, reached as securely as the first one given.
+    pub(crate) fn at(&self, address: &str, context: &Context) -> Result<ClientArgs, Problem> {
+        let first = self.endpoints(context)?.into_iter().next();
+        let is_secure = first.is_some_and(|first| first.starts_with(SECURE));
+        let scheme = if is_secure { SECURE } else { "http://" };
+        Ok(ClientArgs {
+            endpoint: Some(format!("{scheme}{address}")),
+            ..self.clone()
+        })
     }
 
     /// The tenant to name in requests; empty means the caller's own.

@@ -254,7 +254,7 @@ impl Agent {
                 continue;
             }
             let relay = Relay::new(RELAY_LIMITS);
-            let machine = Arc::new(ShadowMachine::new(Arc::clone(&relay)));
+            let machine = Arc::new(ShadowMachine::new(spec.range, Arc::clone(&relay)));
             let (host, config, env) = (
                 Arc::clone(&self.host),
                 self.config.clone(),

@@ -44,4 +44,5 @@ pub(crate) use self::gate::renew;
 pub(crate) use self::keeper::Keeper;
 pub(crate) use self::listener::{Settings, serve};
 pub(crate) use self::metrics::describe as describe_metrics;
+pub(crate) use self::records::records_tenant;
 pub(crate) use self::shed::shed;

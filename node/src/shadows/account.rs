@@ -92,6 +92,18 @@ impl Account {
         Ok(())
     }
 
+    /// Ends the feed at the entry at `index` and begins it anew behind: whoever built on what came before
+    /// starts over with the documents.
+    pub(crate) fn cut(
+        mut self,
+        tx: &mut WriteTx<'_>,
+        shard: ShardId,
+        index: u64,
+    ) -> Result<(), Error> {
+        self.trimmed_bytes = self.written_bytes;
+        self.trim(tx, shard, index)
+    }
+
     /// Bytes of the records that are still there.
     pub(crate) fn kept_bytes(&self) -> u64 {
         self.written_bytes.saturating_sub(self.trimmed_bytes)

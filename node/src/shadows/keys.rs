@@ -3,8 +3,8 @@
 //! Ranged tables are found by the device hash, sharded tables by the shard id, so that a replica
 //! can be dropped by range deletes. Text parts are closed by a zero byte, which no id may contain.
 
-use antumbra_raft::{Key, ShardId};
-use antumbra_shadow::{DeviceId, DeviceKey, Position, RowKey, ShadowName, Tenant};
+use antumbra_raft::{HashRange, Key, ShardId};
+use antumbra_shadow::{DeviceId, DeviceKey, Position, RequestId, RowKey, ShadowName, Tenant};
 
 /// Length of the kind byte and the number that every key starts with.
 const HEADER_BYTES: usize = 5;
@@ -43,6 +43,40 @@ pub(crate) fn row(key: &RowKey) -> Key {
             below_device(Ranged::RequestOrder, device, &sequence.to_be_bytes())
         }
     }
+}
+
+/// Reads the key of any row that `apply` names back. Bytes that [`row`] does not give are none.
+pub(crate) fn decode_row(bytes: &[u8]) -> Option<RowKey> {
+    let mut parts = bytes.get(HEADER_BYTES..)?.splitn(3, |byte| *byte == END);
+    let device = decode_device_parts(parts.next()?, parts.next()?)?;
+    let last = parts.next();
+    let text = last.and_then(|last| std::str::from_utf8(last).ok());
+    let candidates = [
+        last.is_none().then(|| RowKey::Device(device.clone())),
+        text.and_then(|text| ShadowName::parse(text).ok())
+            .map(|shadow| RowKey::Document(device.clone(), shadow)),
+        text.and_then(|text| RequestId::parse(text).ok())
+            .map(|request| RowKey::Request(device.clone(), request)),
+        last.and_then(|last| last.try_into().ok())
+            .map(|number| RowKey::RequestOrder(device.clone(), u64::from_be_bytes(number))),
+    ];
+    let mut candidates = candidates.into_iter().flatten();
+    candidates.find(|key| row(key).as_bytes() == bytes)
+}
+
+/// Where the rows that `apply` names lie, of all devices with these hashes: a range for each table.
+/// Behind the kind byte the rows of one device sort next to each other, its counters first.
+pub(crate) fn row_tables(range: HashRange) -> [(Key, Key); 4] {
+    let tables = [
+        Ranged::Documents,
+        Ranged::Devices,
+        Ranged::Requests,
+        Ranged::RequestOrder,
+    ];
+    tables.map(|table| {
+        let from = Key::ranged(table as u8, range.start, &[]);
+        (from, Key::ranged_end(table as u8, range.end))
+    })
 }
 
 /// The document of one shadow.
@@ -241,6 +275,35 @@ mod tests {
         assert_eq!(decode_mark(mark(ShardId(1), 77).as_bytes()), Some(77));
         assert_eq!(decode_document(b"\x10ab"), None);
         assert_eq!(decode_feed(b"\x20\0\0\0\x01\0\0"), None);
+    }
+
+    /// A restore writes only keys that a shard would have written itself.
+    #[test]
+    fn rows_are_read_back_and_nothing_else_is() {
+        let pump = device("pump");
+        let keys = [
+            RowKey::Device(pump.clone()),
+            RowKey::Document(pump.clone(), ShadowName::classic()),
+            RowKey::Document(pump.clone(), ShadowName::parse("12345678").unwrap()),
+            RowKey::Request(pump.clone(), RequestId::parse("12345678").unwrap()),
+            RowKey::Request(pump.clone(), RequestId::parse("a\0b").unwrap()),
+            RowKey::RequestOrder(pump.clone(), 0),
+            RowKey::RequestOrder(pump.clone(), u64::MAX),
+        ];
+        for key in keys {
+            assert_eq!(decode_row(row(&key).as_bytes()), Some(key));
+        }
+        let mut moved = device_row(&pump).as_bytes().to_vec();
+        moved[4] ^= 1;
+        assert_eq!(decode_row(&moved), None, "the hash is another device's");
+        let others = [account(ShardId(1)), feed(ShardId(1), Position::default())];
+        for other in others {
+            assert_eq!(decode_row(other.as_bytes()), None);
+        }
+        let mut kind = device_row(&pump).as_bytes().to_vec();
+        kind[0] = 0x14;
+        assert_eq!(decode_row(&kind), None);
+        assert_eq!(decode_row(b""), None);
     }
 
     /// A device whose id starts with another's must not be listed with it.

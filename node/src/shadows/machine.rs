@@ -4,11 +4,12 @@
 //! batch (invariant 6). Apply is total: what cannot be decoded is a rejection.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use arc_swap::ArcSwapOption;
 use bytes::Bytes;
 
-use antumbra_raft::{Commands, EntryPosition, Error, Machine, ShardId, WriteTx};
+use antumbra_raft::{Commands, EntryPosition, Error, HashRange, Machine, ShardId, WriteTx};
 use antumbra_shadow::{
     self as shadow, Change, DeviceEntry, Entry, FeedRecord, Outcome, Position, Rejection, RowKey,
     Rows, Time, Twins, encode_outcomes,
@@ -20,17 +21,24 @@ use super::account::{Account, Mark};
 use super::keys;
 use super::port::Port;
 use super::relay::Relay;
+use super::restore;
 
 /// Applies the commands of one shard and tells twins and watchers.
 pub struct ShadowMachine {
+    /// The hashes that the shard owns.
+    range: HashRange,
+    /// Rows were restored that nobody has been told of.
+    restored: AtomicBool,
     relay: Arc<Relay>,
     /// Set while the shard that the twins propose to runs; without it no twin can be alive.
     twins: ArcSwapOption<Twins<Port>>,
 }
 
 impl ShadowMachine {
-    pub(crate) fn new(relay: Arc<Relay>) -> ShadowMachine {
+    pub(crate) fn new(range: HashRange, relay: Arc<Relay>) -> ShadowMachine {
         ShadowMachine {
+            range,
+            restored: AtomicBool::new(false),
             relay,
             twins: ArcSwapOption::empty(),
         }
@@ -45,6 +53,17 @@ impl ShadowMachine {
     pub(crate) fn detach(&self) {
         self.twins.store(None);
     }
+
+    /// Restored rows have no records in the feed, so it begins anew behind them.
+    fn restore(&self, entry: &mut EntryApply<'_, '_>, command: &[u8]) -> Result<Bytes, Error> {
+        let applied = restore::apply(entry.tx, self.range, command)?;
+        if applied.has_written() {
+            let (shard, index) = (entry.at.shard, entry.at.index);
+            Account::load(entry.tx, shard)?.cut(entry.tx, shard, index)?;
+            self.restored.store(true, Ordering::Relaxed);
+        }
+        Ok(applied.encode())
+    }
 }
 
 impl Machine for ShadowMachine {
@@ -58,12 +77,20 @@ impl Machine for ShadowMachine {
         changes: &mut Vec<Arc<Change>>,
     ) -> Result<Vec<Bytes>, Error> {
         let mut entry = EntryApply::new(tx, at, changes);
-        let replies = commands.map(|command| entry.apply(command)).collect();
+        let one = |command| match restore::is_command(command) {
+            true => self.restore(&mut entry, command),
+            false => entry.apply(command),
+        };
+        let replies = commands.map(one).collect();
         entry.finish()?;
         replies
     }
 
-    fn applied(&self, _shard: ShardId, index: u64, changes: Vec<Arc<Change>>) {
+    fn applied(&self, shard: ShardId, index: u64, changes: Vec<Arc<Change>>) {
+        // Before anything says that this index is reached: no watcher may pass by what was restored.
+        if self.restored.swap(false, Ordering::Relaxed) {
+            self.reset(shard);
+        }
         if let Some(twins) = &*self.twins.load() {
             twins.applied(index, &changes);
         }

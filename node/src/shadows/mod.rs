@@ -13,6 +13,7 @@ mod attached;
 mod caller;
 mod context;
 mod cursor;
+mod dump;
 mod errand;
 mod events;
 mod feed;
@@ -27,6 +28,7 @@ mod port;
 mod question;
 mod read;
 mod relay;
+mod restore;
 mod route;
 mod scan;
 mod table;
@@ -61,6 +63,9 @@ pub use events::{
 };
 pub use forward::Peers;
 pub(crate) use forward::{Reader, Writer};
+pub(crate) use keys::decode_row as row_key;
+#[cfg(test)]
+pub(crate) use keys::device_row as device_row_key;
 pub use list::{DevicePage, ListRequest, ShadowPage, ShadowSummary};
 pub use machine::ShadowMachine;
 pub use port::Port;
@@ -70,6 +75,7 @@ pub use table::ShardPlace;
 
 pub(crate) use context::ShardContext;
 pub(crate) use cursor::ClusterMark;
+pub(crate) use dump::Dump;
 pub(crate) use metrics::describe as describe_metrics;
 pub(crate) use port::Faults;
 pub(crate) use relay::{Relay, RelayLimits};

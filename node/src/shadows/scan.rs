@@ -56,12 +56,7 @@ pub(crate) fn open(
     interest: Interest,
     stall_timeout: Duration,
 ) -> mpsc::Receiver<Result<Opening, Error>> {
-    let (sender, receiver) = mpsc::channel(1);
-    let outlet = Outlet {
-        sender,
-        runtime: Handle::current(),
-        stall_timeout,
-    };
+    let (outlet, receiver) = Outlet::open(stall_timeout);
     tokio::task::spawn_blocking(move || {
         if let Err(error) = send_documents(&context, &interest, &outlet) {
             outlet.send(Err(error));
@@ -70,16 +65,27 @@ pub(crate) fn open(
     receiver
 }
 
-/// The way from the blocking thread to the watch.
-struct Outlet {
-    sender: mpsc::Sender<Result<Opening, Error>>,
+/// The way from the blocking thread to the reader.
+pub(super) struct Outlet<T> {
+    sender: mpsc::Sender<Result<T, Error>>,
     runtime: Handle,
     stall_timeout: Duration,
 }
 
-impl Outlet {
-    /// Whether the watch took it in time.
-    fn send(&self, item: Result<Opening, Error>) -> bool {
+impl<T> Outlet<T> {
+    /// A way out of this runtime's blocking threads, with room for one item.
+    pub(super) fn open(stall_timeout: Duration) -> (Outlet<T>, mpsc::Receiver<Result<T, Error>>) {
+        let (sender, receiver) = mpsc::channel(1);
+        let outlet = Outlet {
+            sender,
+            runtime: Handle::current(),
+            stall_timeout,
+        };
+        (outlet, receiver)
+    }
+
+    /// Whether the reader took it in time.
+    pub(super) fn send(&self, item: Result<T, Error>) -> bool {
         let sent = timeout(self.stall_timeout, self.sender.send(item));
         matches!(self.runtime.block_on(sent), Ok(Ok(())))
     }
@@ -88,7 +94,7 @@ impl Outlet {
 fn send_documents(
     context: &ShardContext,
     interest: &Interest,
-    outlet: &Outlet,
+    outlet: &Outlet<Opening>,
 ) -> Result<(), Error> {
     let (view, index) = context.shard.pinned();
     for (mut from, end) in ranges(context, interest) {

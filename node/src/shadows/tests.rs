@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod restore;
 mod route;
 mod support;
 mod wanted;

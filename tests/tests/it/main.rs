@@ -35,6 +35,7 @@ mod mqtt_publish;
 mod mqtt_sessions;
 mod mqtt_shadows;
 mod mqtt_tenants;
+mod snapshot;
 mod tidy;
 mod tidy_docs;
 mod twins_idle;

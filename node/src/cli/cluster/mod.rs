@@ -6,6 +6,7 @@ mod moves;
 mod nodes;
 mod render;
 mod shards;
+mod snapshot;
 mod status;
 mod transfer;
 mod verify;
@@ -29,6 +30,8 @@ pub(crate) enum Verb {
     Drain(maintenance::DrainArgs),
     Resume(maintenance::ResumeArgs),
     Decommission(maintenance::DecommissionArgs),
+    #[command(subcommand)]
+    Snapshot(snapshot::Verb),
 }
 
 impl Verb {
@@ -44,6 +47,7 @@ impl Verb {
             Self::Drain(args) => block_on(maintenance::drain(args, context)),
             Self::Resume(args) => block_on(maintenance::resume(args, context)),
             Self::Decommission(args) => block_on(maintenance::decommission(args, context)),
+            Self::Snapshot(verb) => verb.run(context),
         }
     }
 }

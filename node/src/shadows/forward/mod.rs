@@ -35,6 +35,7 @@ mod ask;
 mod bytes;
 mod choose;
 mod command;
+mod restore;
 mod retry;
 mod server;
 #[cfg(test)]

@@ -16,10 +16,11 @@ use crate::shadows::context::ShardContext;
 use crate::shadows::question::Question;
 use crate::shadows::{Inner, Shadows, metrics};
 
+use super::restore::RESTORE_V1;
 use super::wire::{Answer, Envelope, FRAME_BYTES_MAX, Refusal, Request, decode_request};
 
 /// The longest that a request of another node may take.
-const WAIT_MAX: Duration = Duration::from_secs(3600);
+pub(super) const WAIT_MAX: Duration = Duration::from_secs(3600);
 
 /// The handler of a node; it does not keep the use cases alive.
 struct Handler {
@@ -34,6 +35,11 @@ impl ForwardHandler for Handler {
         {
             let answer = inner.attachments.serve(request);
             return Box::pin(async move { answer });
+        }
+        if request.first() == Some(&RESTORE_V1)
+            && let Some(inner) = inner
+        {
+            return Box::pin(async move { Shadows { inner }.serve_restore(request).await });
         }
         Box::pin(async move {
             let answer = match inner {

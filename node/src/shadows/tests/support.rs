@@ -255,7 +255,7 @@ impl Member {
             bytes_max: 1 << 20,
         });
         let machine = Arc::new(Counted {
-            machine: ShadowMachine::new(Arc::clone(&relay)),
+            machine: ShadowMachine::new(place.range, Arc::clone(&relay)),
             resets: Arc::clone(&self.resets),
         });
         let spec = ShardSpec {
