@@ -438,6 +438,13 @@ async fn position(
                 spec.shard
             )));
         }
+        // Ids of replicas on one node only grow: whoever wants an earlier one has lost what it knew.
+        Some(newer) if newer.replica > spec.replica => {
+            return Err(Error::state_damaged(format!(
+                "shard {} has what replica {} left, and replica {} came before it",
+                spec.shard, newer.replica, spec.replica
+            )));
+        }
         former => {
             if let Some(former) = former {
                 let (shard, former) = (spec.shard, former.replica);

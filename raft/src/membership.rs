@@ -103,6 +103,13 @@ impl Shard {
         now.membership_config.nodes().map(member).collect()
     }
 
+    /// Whether a committed membership has exactly these voters and nobody else. Nothing on a replica that
+    /// does not lead can say so for sure.
+    pub fn has_committed(&self, voters: &BTreeSet<ReplicaId>) -> bool {
+        let wanted = voters.iter().map(|replica| replica.0).collect();
+        matches!(self.next_change(&wanted), Ok(None))
+    }
+
     /// How far this replica is.
     pub fn status(&self) -> ShardStatus {
         let metrics = self.inner.raft.metrics();

@@ -113,13 +113,14 @@ impl Agent {
 
     /// Takes part in the cluster: starts what the state says.
     pub(crate) async fn begin(&mut self, beginning: Beginning) -> Result<(), Error> {
-        follow::follow(&self.office, self.meta.state(), &self.tasks, &self.stop);
         match beginning {
             Beginning::Founding { founding, create } => self.found(founding, create).await?,
             Beginning::Member { state } => {
                 self.office.remember(&state).await?;
             }
         }
+        // Not before: what others say may be older than what is on the disk.
+        follow::follow(&self.office, self.meta.state(), &self.tasks, &self.stop);
         let state = self.first_state().await?;
         self.become_member(&state).await?;
         self.carry_out(&state).await?;

@@ -42,6 +42,8 @@ pub(super) fn follow(
 
 /// Notes what the own replica applies. Ends between two states, never within one.
 async fn remember(office: Arc<Office>, mut applied: Applied, stop: CancellationToken) {
+    // What was applied before counts too.
+    applied.mark_changed();
     while let Some(Ok(())) = stop.run_until_cancelled(applied.changed()).await {
         let state = applied.borrow_and_update().clone();
         if let Some(state) = state

@@ -111,17 +111,14 @@ impl Keeper {
     /// Brings the group to what the record says and reports it. True when nothing is left to do.
     async fn settle(&self, state: &ClusterState, record: &ShardRecord) -> bool {
         let wanted: BTreeSet<ReplicaId> = record.voters().into_keys().collect();
-        let members = self.shard.members();
-        let voters: BTreeSet<ReplicaId> = members
-            .iter()
-            .filter(|member| member.voter)
-            .map(|member| member.replica)
-            .collect();
-        let exact = voters == wanted && members.len() == wanted.len();
+        let exact = self.shard.has_committed(&wanted);
         if exact && record.is_settled() {
             return true;
         }
         if !exact && !self.change(state, record, &wanted).await {
+            return false;
+        }
+        if !self.is_so(&wanted).await {
             return false;
         }
         let command = MetaCommand::Settled {
@@ -136,6 +133,14 @@ impl Keeper {
             }
             Ok(_) => true,
         }
+    }
+
+    /// Whether a quorum has just said that this replica leads, and these are the committed members. Once it is
+    /// reported, the data of all others are removed: a leader that has been replaced must not report.
+    async fn is_so(&self, wanted: &BTreeSet<ReplicaId>) -> bool {
+        let leads = *self.shard.role().borrow();
+        let confirmed = matches!(leads, Role::Leader { .. }) && self.shard.barrier().await.is_ok();
+        confirmed && *self.shard.role().borrow() == leads && self.shard.has_committed(wanted)
     }
 
     async fn change(

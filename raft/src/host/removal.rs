@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use tracing::info;
+use tracing::{info, warn};
 
 use crate::error::Error;
-use crate::ids::{HashRange, ShardId};
+use crate::ids::{HashRange, ReplicaId, ShardId};
 use crate::state::{Key, PositionRow};
 
 use super::{Host, Reserved};
@@ -15,13 +15,25 @@ impl Host {
     /// run. The votes are lost with them: the replica must not come back, and nobody may
     /// need what it knew. The row that says whose they are goes last, so that a crash on the way is
     /// followed by another attempt. Dropping the future midway is safe.
-    pub async fn remove_replica(&self, shard: ShardId, range: HashRange) -> Result<(), Error> {
+    ///
+    /// Only what a replica below `below` left is removed: whoever asks knows nothing of later ones. True when
+    /// nothing is left.
+    pub async fn remove_replica(
+        &self,
+        shard: ShardId,
+        range: HashRange,
+        below: ReplicaId,
+    ) -> Result<bool, Error> {
         let stores = self.stores()?;
         let row = stores.state.get(&Key::position(shard))?;
         let row = row.map(|row| PositionRow::decode(&row)).transpose()?;
         let Some(former) = row.map(|row| row.replica) else {
-            return Ok(());
+            return Ok(true);
         };
+        if former >= below {
+            warn!(%shard, replica = %former, %below, "a replica is newer than what is known of the shard");
+            return Ok(false);
+        }
         if !self.shards.reserve(shard) {
             return Err(Error::Config {
                 setting: "shard",
@@ -41,6 +53,7 @@ impl Host {
             state.flush()
         };
         let cleared = tokio::task::spawn_blocking(clearing).await;
-        cleared.map_err(|_| Error::Stopped)?
+        cleared.map_err(|_| Error::Stopped)??;
+        Ok(true)
     }
 }

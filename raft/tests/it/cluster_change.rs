@@ -118,6 +118,40 @@ async fn a_wiped_replica_is_replaced_under_a_new_id() {
     cluster.shutdown().await;
 }
 
+/// Members that no quorum has agreed on are not said to be the members: others may still count on those who
+/// are about to leave.
+#[tokio::test(flavor = "multi_thread")]
+async fn members_count_once_they_are_committed() {
+    let cluster = Cluster::start().await;
+    let leader = cluster.leader().await;
+    let voters: BTreeSet<ReplicaId> = leader.shard.members().iter().map(|m| m.replica).collect();
+    until(async || leader.shard.has_committed(&voters)).await;
+    let nobody = leader
+        .shard
+        .add_learner(ReplicaId(33), node("n-9"), Duration::from_secs(1));
+    assert_eq!(nobody.await, Err(MembershipError::Timeout));
+    assert!(!leader.shard.has_committed(&voters));
+
+    cluster.network.isolate(&leader.name);
+    let alone = leader
+        .shard
+        .change_voters(voters.clone(), Duration::from_secs(1));
+    assert_eq!(alone.await, Err(MembershipError::Timeout));
+    let effective: BTreeSet<ReplicaId> = leader.shard.members().iter().map(|m| m.replica).collect();
+    assert_eq!(effective, voters, "the change is in the log");
+    assert!(!leader.shard.has_committed(&voters), "nobody has agreed");
+
+    cluster.network.heal();
+    until(async || {
+        let leader = cluster.leader().await;
+        let changed = leader.shard.change_voters(voters.clone(), SOON).await;
+        changed.is_ok() && leader.shard.has_committed(&voters)
+    })
+    .await;
+    cluster.converge().await;
+    cluster.shutdown().await;
+}
+
 /// A replica that stops lets go of its data, which are there when it starts again; its neighbours on the
 /// node go on, and handles of the stopped one say so.
 #[tokio::test(flavor = "multi_thread")]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use antumbra_raft::{BarrierError, Node, ProposeError, ReplicaId, Role};
+use antumbra_raft::{BarrierError, Node, ProposeError, ReplicaId, Role, ShardSpec};
 use bytes::Bytes;
 use futures::future::join_all;
 use tempfile::TempDir;
@@ -356,26 +356,71 @@ async fn a_replica_that_is_removed_leaves_nothing() {
     }
     let (gone, kept) = (second.id(), dump(first));
     let range = second.range();
-    let running = three.host.remove_replica(gone, range).await;
+    let later = ReplicaId(second.replica().0 + 1);
+    let running = three.host.remove_replica(gone, range, later).await;
     assert_eq!(running.unwrap_err().code(), "CONFIG", "it runs");
     assert_eq!(read(second, "k"), Some(20));
 
     three.host.stop_shard(gone).await.unwrap();
     assert!(!dump(second).is_empty());
-    three.host.remove_replica(gone, range).await.unwrap();
+    assert!(three.host.remove_replica(gone, range, later).await.unwrap());
     assert!(dump(second).is_empty());
     assert_eq!(dump(first), kept);
-    three.host.remove_replica(gone, range).await.unwrap();
+    assert!(three.host.remove_replica(gone, range, later).await.unwrap());
 
-    let mut next = spec(gone.0);
-    let replica = ReplicaId(next.replica.0 + 1);
-    next.members = BTreeMap::from([(replica, Node::default())]);
-    next.replica = replica;
+    let next = successor(gone.0);
     let machine = Arc::clone(&three.machine);
     let anew = three.host.start_shard(next, machine).await.unwrap();
     leader(&anew).await;
     assert_eq!(read(&anew, "k"), None);
     assert_eq!(add(&anew, "k", 1).await, 1);
     drop(anew);
+    three.shutdown().await;
+}
+
+/// The spec of a replica that comes after the one that [`spec`] names.
+fn successor(shard: u32) -> ShardSpec {
+    let mut next = spec(shard);
+    next.replica = ReplicaId(next.replica.0 + 1);
+    next.members = BTreeMap::from([(next.replica, Node::default())]);
+    next
+}
+
+/// Who knows nothing of a replica, because what it knows of the shard is older, can neither remove what that
+/// replica left nor give it to an earlier one.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_later_replica_left_is_kept() {
+    let directory = TempDir::new().unwrap();
+    let three = Three::start(directory.path()).await;
+    let first = &three.shards[0];
+    let (shard, range) = (first.id(), first.range());
+    three.host.stop_shard(shard).await.unwrap();
+    let next = successor(shard.0);
+    let later = next.replica;
+    let machine = Arc::clone(&three.machine);
+    let anew = three.host.start_shard(next, machine).await.unwrap();
+    leader(&anew).await;
+    add(&anew, "k", 7).await;
+    three.host.stop_shard(shard).await.unwrap();
+    let kept = dump(&anew);
+
+    assert!(
+        !three
+            .host
+            .remove_replica(shard, range, later)
+            .await
+            .unwrap()
+    );
+    let machine = Arc::clone(&three.machine);
+    let earlier = three.host.start_shard(spec(shard.0), machine).await;
+    assert_eq!(earlier.err().unwrap().code(), "STATE_DAMAGED");
+    assert_eq!(dump(&anew), kept);
+
+    let machine = Arc::clone(&three.machine);
+    let again = three.host.start_shard(successor(shard.0), machine).await;
+    let again = again.unwrap();
+    leader(&again).await;
+    assert_eq!(read(&again, "k"), Some(7));
+    drop((anew, again));
     three.shutdown().await;
 }

@@ -53,11 +53,14 @@ impl Agent {
             if wanted.contains_key(&shard) || self.removed.contains(&shard) {
                 continue;
             }
-            let removed = self.host.remove_replica(shard, record.range());
+            let below = ReplicaId(state.next_replica);
+            let removed = self.host.remove_replica(shard, record.range(), below);
             match removed.await {
-                Ok(()) => {
+                Ok(true) => {
                     self.removed.insert(shard);
                 }
+                // This state is not the newest one.
+                Ok(false) => {}
                 // It is still about to stop: the next state comes by here again.
                 Err(error @ antumbra_raft::Error::Config { .. }) => {
                     warn!(%shard, %error, "what a replica left is removed later");
