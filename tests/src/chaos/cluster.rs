@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::{self, Command};
+use std::process::{self, Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -132,9 +132,14 @@ impl Cluster {
              [http]\nlisten = \"{address}:{HTTP}\"\n\
              [mqtt]\nlisten = \"{address}:{MQTT}\"\n\
              [storage]\ncache_bytes = \"32MiB\"\ntail_bytes = \"4MiB\"\nflush_interval = \"5s\"\n\
-             [cluster]\nname = \"chaos\"\n",
+             [cluster]\nname = \"chaos\"\n{}",
             name(node),
-            data.display()
+            data.display(),
+            // A node that is gone for longer is given up, where others may come.
+            match self.options.spares {
+                0 => "",
+                _ => "replace_after = \"15s\"\n",
+            }
         );
         let nodes = self.options.nodes;
         if nodes > 1 || node >= nodes {
@@ -297,13 +302,24 @@ impl Cluster {
 
     /// Runs a verb of the binary that asks the cluster through one node.
     pub fn ask(&self, node: usize, arguments: &[&str], limit: Duration) -> Result<Printed> {
+        command::finish(self.asking(node, arguments), "", limit)
+    }
+
+    /// Begins to run such a verb, and waits for nothing. Nobody hears what it prints.
+    pub fn begin(&self, node: usize, arguments: &[&str]) -> Result<Child> {
+        let mut command = self.asking(node, arguments);
+        command.stdout(Stdio::null()).stderr(Stdio::null());
+        Ok(command.spawn()?)
+    }
+
+    fn asking(&self, node: usize, arguments: &[&str]) -> Command {
         let mut command = Command::new(&self.options.binary);
         command
             .args(arguments)
             .args(["-o", "json", "--endpoint"])
             .arg(format!("http://{}", self.grpc(node)));
         environment::isolate(&mut command);
-        command::finish(command, "", limit)
+        command
     }
 
     /// Keeps logs and data for people, and says where.

@@ -8,6 +8,7 @@ use super::plan::{Fault, Planned};
 
 mod disks;
 mod members;
+mod moves;
 mod partitions;
 mod power;
 mod processes;
@@ -41,6 +42,7 @@ pub trait Harm {
 pub fn harm(planned: &Planned, leader: Option<usize>) -> Box<dyn Harm> {
     let nodes = &planned.nodes;
     let one = || nodes[..1].to_vec();
+    let crash = |step| -> Box<dyn Harm> { Box::new(moves::Crash::new(step, planned.flavour)) };
     match planned.fault {
         Fault::Kill => Box::new(processes::Kill::new(one())),
         Fault::KillLeader => {
@@ -66,6 +68,11 @@ pub fn harm(planned: &Planned, leader: Option<usize>) -> Box<dyn Harm> {
         Fault::Add => Box::new(members::Add::default()),
         Fault::Drain => Box::new(members::Drain::new(leader.unwrap_or(nodes[0]))),
         Fault::Decommission => Box::new(members::Decommission::new(nodes[0])),
-        Fault::Move => Box::new(members::Move::new(leader.unwrap_or(nodes[0]))),
+        Fault::Move => Box::new(moves::Move::new(leader.unwrap_or(nodes[0]))),
+        Fault::Replace => Box::new(members::Replace::new(nodes[0])),
+        Fault::CrashAsking => crash(moves::Step::Asking),
+        Fault::CrashCopying => crash(moves::Step::Copying),
+        Fault::CrashChanging => crash(moves::Step::Changing),
+        Fault::CrashMoved => crash(moves::Step::Moved),
     }
 }

@@ -48,11 +48,21 @@ pub enum Fault {
     Decommission,
     /// A replica of the shard that is written most moves to a node that has just come.
     Move,
+    /// A node dies and others take its replicas; it comes back.
+    Replace,
+    /// The leader of the meta shard dies while a move is being asked for.
+    CrashAsking,
+    /// The leader of the meta shard dies while the new replica gets the data.
+    CrashCopying,
+    /// The leader of the meta shard dies while the members are changed.
+    CrashChanging,
+    /// The leader of the meta shard dies when the move is over, but for the data of the former replica.
+    CrashMoved,
 }
 
 impl Fault {
     /// Every kind.
-    pub const ALL: [Fault; 18] = [
+    pub const ALL: [Fault; 23] = [
         Fault::Kill,
         Fault::KillLeader,
         Fault::KillTwo,
@@ -71,6 +81,11 @@ impl Fault {
         Fault::Drain,
         Fault::Decommission,
         Fault::Move,
+        Fault::Replace,
+        Fault::CrashAsking,
+        Fault::CrashCopying,
+        Fault::CrashChanging,
+        Fault::CrashMoved,
     ];
 
     /// What it is called in arguments and in the score.
@@ -94,6 +109,11 @@ impl Fault {
             Fault::Drain => "drain",
             Fault::Decommission => "decommission",
             Fault::Move => "move",
+            Fault::Replace => "replace",
+            Fault::CrashAsking => "crash-asking",
+            Fault::CrashCopying => "crash-copying",
+            Fault::CrashChanging => "crash-changing",
+            Fault::CrashMoved => "crash-moved",
         }
     }
 
@@ -109,7 +129,9 @@ impl Fault {
     pub fn needs_spares(self) -> usize {
         match self {
             Fault::Add => 2,
-            Fault::Decommission | Fault::Move => 1,
+            Fault::Decommission | Fault::Move | Fault::Replace => 1,
+            Fault::CrashAsking | Fault::CrashCopying => 1,
+            Fault::CrashChanging | Fault::CrashMoved => 1,
             _ => 0,
         }
     }
@@ -121,7 +143,9 @@ impl Fault {
             Fault::Power | Fault::PowerAll | Fault::Slow | Fault::Full => 1,
             Fault::KillLeader | Fault::Shutdown | Fault::Wipe => 3,
             Fault::PartitionOneWay | Fault::PartitionTwoWay | Fault::PartitionBridge => 3,
-            Fault::Add | Fault::Drain | Fault::Decommission | Fault::Move => 3,
+            Fault::Add | Fault::Drain | Fault::Decommission | Fault::Move | Fault::Replace => 3,
+            Fault::CrashAsking | Fault::CrashCopying => 3,
+            Fault::CrashChanging | Fault::CrashMoved => 3,
             Fault::KillTwo => 5,
         }
     }
@@ -138,7 +162,8 @@ impl Fault {
     }
 }
 
-/// A list of faults, each once. Besides their names: `partition` for the three partitions, `all`.
+/// A list of faults, each once. Besides their names: `partition` for the three partitions, `crash` for the deaths
+/// in every step of a move, `all`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Faults(pub BTreeSet<Fault>);
 
@@ -151,6 +176,7 @@ impl FromStr for Faults {
             let group = |fault: &Fault| match name {
                 "all" => true,
                 "partition" => fault.name().starts_with("partition-"),
+                "crash" => fault.name().starts_with("crash-"),
                 name => fault.name() == name,
             };
             let before = faults.len();

@@ -114,17 +114,34 @@ fn chaos_run_five_nodes_survive_the_loss_of_two() {
     .must_be_right();
 }
 
-/// Nodes come, get their share and go; one is drained, one leaves and returns with a directory that has left,
-/// and a replica moves under load. Nobody is told anything that is not so, and no watch misses anything.
+/// A node is drained, one leaves and returns with a directory that has left, a replica moves, and who has it
+/// moved dies in every step of that. Nobody is told anything that is not so, and no watch misses anything.
 #[test]
-fn chaos_run_cluster_grows_shrinks_and_moves() {
+fn chaos_run_replicas_move_whoever_dies() {
     if !environment::can_use_root(1) {
         return;
     }
     Run {
         nodes: 3,
-        faults: "add,drain,decommission,move",
-        minutes: 2.5,
+        faults: "drain,decommission,move,crash",
+        minutes: 1.8,
+        hold_max: 2.0,
+        arguments: &["--pulse", "50"],
+    }
+    .must_be_right();
+}
+
+/// The same for longer, and two nodes come and go, a dead one is replaced and comes back, and one loses its
+/// data.
+#[test]
+fn long_chaos_run_cluster_grows_shrinks_and_heals() {
+    if !environment::can_use_root(1) || !environment::long() {
+        return;
+    }
+    Run {
+        nodes: 3,
+        faults: "add,drain,decommission,move,crash,replace,wipe,kill",
+        minutes: 12.0,
         hold_max: 2.0,
         arguments: &["--pulse", "50"],
     }

@@ -1,4 +1,4 @@
-//! Nodes that come and go while the others serve, and replicas that move. What is asked for is asked through
+//! Nodes that come and go while the others serve. What is asked for is asked through
 //! the commands of an operator, and proven by what the cluster says of itself.
 
 use std::thread;
@@ -12,10 +12,10 @@ use crate::chaos::cluster::{Cluster, name};
 use crate::chaos::topology;
 
 /// How long the cluster may take until something is as it was asked for.
-const LIMIT: Duration = Duration::from_secs(120);
-const READY_LIMIT: Duration = Duration::from_secs(60);
-const ASK_LIMIT: Duration = Duration::from_secs(20);
-const PAUSE: Duration = Duration::from_millis(200);
+pub(super) const LIMIT: Duration = Duration::from_secs(120);
+pub(super) const READY_LIMIT: Duration = Duration::from_secs(60);
+pub(super) const ASK_LIMIT: Duration = Duration::from_secs(20);
+pub(super) const PAUSE: Duration = Duration::from_millis(200);
 
 /// Two nodes come; when replicas and leads are even they go again.
 #[derive(Default)]
@@ -136,68 +136,54 @@ impl Harm for Decommission {
     }
 }
 
-/// A replica moves to a node that has just come, from the leader if the cluster lets it.
-pub(super) struct Move {
-    from: usize,
-    moved: bool,
+/// A node dies; others take its replicas, and it gets replicas again when it comes back.
+pub(super) struct Replace {
+    victim: usize,
+    replaced: bool,
+    came_back: bool,
 }
 
-impl Move {
-    pub(super) fn new(from: usize) -> Move {
-        Move { from, moved: false }
+impl Replace {
+    pub(super) fn new(victim: usize) -> Replace {
+        Replace {
+            victim,
+            replaced: false,
+            came_back: false,
+        }
     }
 }
 
-impl Harm for Move {
+impl Harm for Replace {
     fn inject(&mut self, cluster: &mut Cluster) -> Result<()> {
         come(cluster)?;
-        let spare = cluster.spares()[0];
-        let (from, to) = (name(self.from), name(spare));
-        let begun = Instant::now();
-        while begun.elapsed() < LIMIT {
-            let shards = topology::shards(cluster, 0)?;
-            let movable = shards.iter().filter(|shard| {
-                let led = shard["leader"].as_str() == Some(&from);
-                led && has(shard, &from) && !has(shard, &to) && shard["shard"] != 0
-            });
-            let Some(shard) = movable.clone().next().or_else(|| {
-                let mut rest = shards.iter();
-                rest.find(|shard| has(shard, &from) && !has(shard, &to))
-            }) else {
-                break;
-            };
-            let shard = shard["shard"].clone();
-            let number = shard.to_string();
-            let asked = operate(cluster, 0, &["move", &number, &from, &to, "--no-wait"]);
-            if asked.is_err() {
-                continue;
-            }
-            // The cluster may undo it at once: what counts is that it was there.
-            let noted = Instant::now();
-            while noted.elapsed() < LIMIT / 10 {
-                let shards = topology::shards(cluster, 0)?;
-                let now = shards.iter().find(|one| one["shard"] == shard);
-                if now.is_some_and(|shard| voter(shard, &to)) {
-                    self.moved = true;
-                    return Ok(());
-                }
-                thread::sleep(PAUSE / 4);
-            }
-        }
+        let (node, asked) = (name(self.victim), other_than(cluster, self.victim));
+        let had = count(&topology::nodes(cluster, asked)?, &node, "replicas");
+        let killed = cluster.kill(self.victim)?;
+        until("others have its replicas", cluster, asked, |nodes| {
+            count(nodes, &node, "replicas") == 0
+        })?;
+        self.replaced = killed && had > 0;
         Ok(())
     }
 
     fn heal(&mut self, cluster: &mut Cluster) -> Result<()> {
-        go(cluster, 0)
+        let (node, asked) = (name(self.victim), other_than(cluster, self.victim));
+        cluster.start(self.victim)?;
+        cluster.wait_ready(&[self.victim], READY_LIMIT)?;
+        until("it has replicas again", cluster, asked, |nodes| {
+            count(nodes, &node, "replicas") > 0
+        })?;
+        self.came_back = true;
+        go(cluster, asked)
     }
 
     fn hit(&self) -> bool {
-        self.moved
+        self.replaced && self.came_back
     }
 }
 
 /// The first of those who come later joins, and has replicas.
-fn come(cluster: &mut Cluster) -> Result<()> {
+pub(super) fn come(cluster: &mut Cluster) -> Result<()> {
     let spare = cluster.spares()[0];
     cluster.start(spare)?;
     cluster.wait_ready(&[spare], READY_LIMIT)?;
@@ -208,7 +194,7 @@ fn come(cluster: &mut Cluster) -> Result<()> {
 }
 
 /// It goes again, and nothing is left of it.
-fn go(cluster: &mut Cluster, asked: usize) -> Result<()> {
+pub(super) fn go(cluster: &mut Cluster, asked: usize) -> Result<()> {
     let spare = cluster.spares()[0];
     ensure!(send_away(cluster, asked, spare)?, "it ended with an error");
     cluster.wipe(spare)?;
@@ -226,7 +212,7 @@ fn send_away(cluster: &mut Cluster, asked: usize, node: usize) -> Result<bool> {
 }
 
 /// Carries a command of an operator out. It may be refused for a moment.
-fn operate(cluster: &Cluster, asked: usize, arguments: &[&str]) -> Result<()> {
+pub(super) fn operate(cluster: &Cluster, asked: usize, arguments: &[&str]) -> Result<()> {
     let begun = Instant::now();
     let all = [&["cluster"], arguments].concat();
     loop {
@@ -255,7 +241,7 @@ fn until(what: &str, cluster: &Cluster, asked: usize, is: impl Fn(&[Value]) -> b
     bail!("not after {LIMIT:?}: {what}: {nodes:?}")
 }
 
-fn other_than(cluster: &Cluster, node: usize) -> usize {
+pub(super) fn other_than(cluster: &Cluster, node: usize) -> usize {
     (0..cluster.nodes())
         .find(|other| *other != node)
         .unwrap_or(0)
@@ -273,15 +259,4 @@ pub(crate) fn is_even(nodes: &[Value], what: &str) -> bool {
     least
         .zip(most)
         .is_some_and(|(least, most)| most - least <= 1)
-}
-
-fn has(shard: &Value, node: &str) -> bool {
-    let replicas = shard["replicas"].as_array();
-    replicas.is_some_and(|all| all.iter().any(|replica| replica["node"] == node))
-}
-
-fn voter(shard: &Value, node: &str) -> bool {
-    let replicas = shard["replicas"].as_array();
-    let votes = |replica: &Value| replica["node"] == node && replica["standing"] == "voter";
-    replicas.is_some_and(|all| all.iter().any(votes))
 }
