@@ -13,8 +13,9 @@ use crate::chaos::topology;
 
 /// The shard of the cluster's own data.
 const META: u64 = 0;
-/// Longer than it takes to ask for a move.
+/// Longer than it takes to ask for a move. When one was answered before, the next try waits half as long.
 const ASKING_MS: u64 = 120;
+const TRIES: u32 = 7;
 /// Longer than it takes to change the members once the new one has everything.
 const CHANGING_MS: u64 = 100;
 
@@ -95,6 +96,7 @@ pub(super) enum Step {
 pub(super) struct Crash {
     step: Step,
     flavour: u64,
+    tries: u32,
     victim: Option<usize>,
     in_time: bool,
     settled: bool,
@@ -105,6 +107,7 @@ impl Crash {
         Crash {
             step,
             flavour,
+            tries: 0,
             victim: None,
             in_time: false,
             settled: false,
@@ -121,17 +124,20 @@ impl Crash {
         cluster.kill(victim)
     }
 
-    /// Has a move asked for, and kills before, while or after it is noted.
-    fn crash_while_asking(&mut self, cluster: &mut Cluster, planned: &Asked) -> Result<()> {
+    /// Has a move asked for, and kills before, while or after it is noted, but before it is answered.
+    fn crash_while_asking(&mut self, cluster: &mut Cluster, planned: &Asked) -> Result<bool> {
         let asking = planned.command();
         let asking: Vec<&str> = asking.iter().map(String::as_str).collect();
         let mut child = cluster.begin(planned.asked, &asking)?;
-        thread::sleep(self.part_of(ASKING_MS));
+        thread::sleep(self.part_of((ASKING_MS >> self.tries).max(1)));
+        self.tries += 1;
         let still = child.try_wait()?.is_none();
-        self.in_time = self.crash(cluster, planned.victim)? && still;
+        if still {
+            self.in_time = self.crash(cluster, planned.victim)?;
+        }
         child.kill().ok();
         child.wait()?;
-        Ok(())
+        Ok(still)
     }
 
     /// Holds the new replica up until the move is noted, so that the rest happens when it is wanted.
@@ -164,13 +170,19 @@ impl Crash {
 impl Harm for Crash {
     fn inject(&mut self, cluster: &mut Cluster) -> Result<()> {
         come(cluster)?;
-        let Some(planned) = Asked::find(cluster)? else {
-            return Ok(());
-        };
-        match self.step {
-            Step::Asking => self.crash_while_asking(cluster, &planned),
-            Step::Copying | Step::Changing | Step::Moved => self.crash_later(cluster, &planned),
+        while let Some(planned) = Asked::find(cluster)? {
+            let is_done = match self.step {
+                Step::Asking => self.crash_while_asking(cluster, &planned)?,
+                Step::Copying | Step::Changing | Step::Moved => {
+                    self.crash_later(cluster, &planned)?;
+                    true
+                }
+            };
+            if is_done || self.tries >= TRIES {
+                break;
+            }
         }
+        Ok(())
     }
 
     fn heal(&mut self, cluster: &mut Cluster) -> Result<()> {
