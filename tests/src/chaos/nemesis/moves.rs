@@ -142,8 +142,7 @@ impl Crash {
 
     /// Holds the new replica up until the move is noted, so that the rest happens when it is wanted.
     fn crash_later(&mut self, cluster: &mut Cluster, planned: &Asked) -> Result<()> {
-        let spare = cluster.spares()[0];
-        cluster.process(spare)?.stop()?;
+        cluster.process(planned.to)?.stop()?;
         let command = planned.command();
         let command: Vec<&str> = command[1..].iter().map(String::as_str).collect();
         let noted = operate(cluster, planned.asked, &command);
@@ -151,7 +150,7 @@ impl Crash {
         if self.step == Step::Copying && noted.is_ok() {
             self.in_time = self.crash(cluster, planned.victim)?;
         }
-        cluster.process(spare)?.resume()?;
+        cluster.process(planned.to)?.resume()?;
         noted?;
         if self.step == Step::Changing {
             thread::sleep(self.part_of(CHANGING_MS));
@@ -204,7 +203,7 @@ impl Harm for Crash {
 struct Asked {
     shard: u64,
     from: String,
-    to: String,
+    to: usize,
     /// Who leads the meta shard, and will die.
     victim: usize,
     /// Whom to ask.
@@ -212,39 +211,21 @@ struct Asked {
 }
 
 impl Asked {
-    /// One that does not need the node that is about to die, unless there is none.
+    /// One that does not need the node that is about to die.
     fn find(cluster: &Cluster) -> Result<Option<Asked>> {
+        let all = 0..cluster.nodes() + cluster.spares().len();
+        let nodes: Vec<usize> = all.filter(|node| cluster.is_running(*node)).collect();
         let begun = Instant::now();
-        let to = name(cluster.spares()[0]);
         while begun.elapsed() < LIMIT {
             let shards = topology::shards(cluster, 0)?;
-            let leader = shards.iter().find(|shard| shard["shard"] == META);
-            let leader = leader.and_then(|shard| shard["leader"].as_str());
-            let numbers = 0..cluster.nodes();
-            let victim = numbers
-                .clone()
-                .find(|node| Some(name(*node).as_str()) == leader);
-            let Some(victim) = victim else {
-                // The one that came leads: it is to be there.
-                operate(cluster, 0, &["transfer", &META.to_string(), &name(1)]).ok();
-                thread::sleep(PAUSE);
-                continue;
-            };
-            let asked = numbers.clone().find(|node| *node != victim).unwrap_or(0);
-            let movable = shards.iter().filter(|shard| shard["shard"] != META);
-            let mut movable = movable.filter(|shard| !has(shard, &to) && is_settled(shard));
-            let found = movable.find_map(|shard| {
-                let others = numbers.clone().filter(|node| *node != victim);
-                let from = others.map(name).find(|node| has(shard, node))?;
-                let shard = shard["shard"].as_u64()?;
-                Some(Asked {
-                    shard,
-                    from,
-                    to: to.clone(),
-                    victim,
-                    asked,
-                })
-            });
+            let meta = shards.iter().find(|shard| shard["shard"] == META);
+            let leader = meta.and_then(|shard| shard["leader"].as_str());
+            let mut named = nodes.iter().copied();
+            let victim = named.find(|node| Some(name(*node).as_str()) == leader);
+            let data = shards.iter().filter(|shard| shard["shard"] != META);
+            let mut settled = data.filter(|shard| is_settled(shard));
+            let found = victim
+                .and_then(|victim| settled.find_map(|shard| Asked::of(shard, &nodes, victim)));
             if found.is_some() {
                 return Ok(found);
             }
@@ -253,15 +234,24 @@ impl Asked {
         Ok(None)
     }
 
+    fn of(shard: &Value, nodes: &[usize], victim: usize) -> Option<Asked> {
+        let others = nodes.iter().copied().filter(|node| *node != victim);
+        let is_on = |node: &usize| has(shard, &name(*node));
+        let from = others.clone().find(is_on)?;
+        let to = others.clone().find(|node| !is_on(node))?;
+        let asked = others.clone().find(|node| *node != to)?;
+        Some(Asked {
+            shard: shard["shard"].as_u64()?,
+            from: name(from),
+            to,
+            victim,
+            asked,
+        })
+    }
+
     fn command(&self) -> Vec<String> {
-        let words = [
-            "cluster",
-            "move",
-            &self.shard.to_string(),
-            &self.from,
-            &self.to,
-            "--no-wait",
-        ];
+        let (shard, to) = (self.shard.to_string(), name(self.to));
+        let words = ["cluster", "move", &shard, &self.from, &to, "--no-wait"];
         words.map(str::to_owned).to_vec()
     }
 
@@ -286,12 +276,15 @@ impl Asked {
             let seen = self.see(cluster);
             if seen
                 .as_ref()
-                .is_ok_and(|shard| stands(shard, &self.to, standing))
+                .is_ok_and(|shard| stands(shard, &name(self.to), standing))
             {
                 return Ok(());
             }
             if begun.elapsed() > ASK_LIMIT {
-                bail!("no {standing} on {} after {ASK_LIMIT:?}: {seen:?}", self.to);
+                bail!(
+                    "no {standing} on {} after {ASK_LIMIT:?}: {seen:?}",
+                    name(self.to)
+                );
             }
             thread::sleep(PAUSE / 10);
         }
