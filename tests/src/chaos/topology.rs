@@ -54,6 +54,16 @@ pub fn shards(cluster: &Cluster, node: usize) -> Result<Vec<Value>> {
     shards.with_context(|| format!("no shards in {value}"))
 }
 
+/// Whether these are so many nodes, with replicas and leads as even as they can be.
+pub fn are_even(nodes: &[Value], count: usize) -> bool {
+    let even = |what: &str| {
+        let counts = || nodes.iter().filter_map(|node| node[what].as_u64());
+        let ends = counts().min().zip(counts().max());
+        ends.is_some_and(|(least, most)| most - least <= 1)
+    };
+    nodes.len() == count && even("replicas") && even("leaderships")
+}
+
 /// Fails, saying why, unless every shard has all its replicas, all of them follow their leader, and
 /// they are equal.
 pub fn check_repaired(cluster: &Cluster, node: usize) -> Result<()> {
@@ -100,6 +110,16 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn judges_evenness() {
+        let node = |replicas: u64, leads: u64| json!({"replicas": replicas, "leaderships": leads});
+        assert!(are_even(&[node(3, 1), node(2, 0)], 2));
+        assert!(!are_even(&[node(3, 1), node(2, 0)], 3));
+        assert!(!are_even(&[node(4, 1), node(2, 1)], 2));
+        assert!(!are_even(&[node(3, 2), node(3, 0)], 2));
+        assert!(!are_even(&[], 0), "nobody said anything");
+    }
 
     /// A shard is repaired when all replicas that it should have vote and follow closely.
     #[test]

@@ -60,13 +60,6 @@ fn nodes(cluster: &Cluster) -> Vec<Value> {
 
 /// Waits until there are so many nodes, with replicas and leads as even as they can be.
 fn wait_even(cluster: &Cluster, count: usize, devices: &mut [Device]) {
-    let even = |nodes: &[Value], what: &str| {
-        let counts: Vec<u64> = nodes
-            .iter()
-            .filter_map(|node| node[what].as_u64())
-            .collect();
-        counts.iter().max().unwrap() - counts.iter().min().unwrap() <= 1
-    };
     let (begun, mut pinged) = (Instant::now(), Instant::now());
     let seen = waiting::until("replicas and leads are even", LIMIT, || {
         thread::sleep(Duration::from_millis(200));
@@ -77,8 +70,7 @@ fn wait_even(cluster: &Cluster, count: usize, devices: &mut [Device]) {
             }
         }
         let nodes = nodes(cluster);
-        let good = nodes.len() == count && even(&nodes, "replicas") && even(&nodes, "leaderships");
-        good.then_some(nodes)
+        topology::are_even(&nodes, count).then_some(nodes)
     });
     let seen = seen.unwrap_or_else(|error| panic!("{error}: {:#?}", nodes(cluster)));
     let counts: BTreeMap<&str, (&Value, &Value)> = seen

@@ -33,7 +33,7 @@ impl Harm for Add {
         cluster.wait_ready(&spares, READY_LIMIT)?;
         let all = cluster.nodes() + spares.len();
         until("replicas and leads are even", cluster, 0, |nodes| {
-            nodes.len() == all && is_even(nodes, "replicas") && is_even(nodes, "leaderships")
+            topology::are_even(nodes, all)
         })?;
         self.was_even = true;
         Ok(())
@@ -46,7 +46,7 @@ impl Harm for Add {
         }
         let all = cluster.nodes();
         until("replicas and leads are even", cluster, 0, |nodes| {
-            nodes.len() == all && is_even(nodes, "replicas") && is_even(nodes, "leaderships")
+            topology::are_even(nodes, all)
         })
     }
 
@@ -99,6 +99,8 @@ impl Harm for Drain {
 pub(super) struct Decommission {
     victim: usize,
     left: bool,
+    /// Directories that it has set aside before.
+    aside: usize,
     came_back: bool,
 }
 
@@ -107,6 +109,7 @@ impl Decommission {
         Decommission {
             victim,
             left: false,
+            aside: 0,
             came_back: false,
         }
     }
@@ -115,6 +118,7 @@ impl Decommission {
 impl Harm for Decommission {
     fn inject(&mut self, cluster: &mut Cluster) -> Result<()> {
         come(cluster)?;
+        self.aside = set_aside(cluster, self.victim);
         let asked = other_than(cluster, self.victim);
         self.left = send_away(cluster, asked, self.victim)?;
         Ok(())
@@ -127,7 +131,7 @@ impl Harm for Decommission {
         until("it has replicas again", cluster, asked, |nodes| {
             count(nodes, &node, "replicas") > 0
         })?;
-        self.came_back = cluster.log(self.victim).contains("it is set aside");
+        self.came_back = set_aside(cluster, self.victim) > self.aside;
         go(cluster, asked)
     }
 
@@ -247,16 +251,12 @@ pub(super) fn other_than(cluster: &Cluster, node: usize) -> usize {
         .unwrap_or(0)
 }
 
+/// How often a node has set a directory aside since it was made: its log goes on over its processes.
+fn set_aside(cluster: &Cluster, node: usize) -> usize {
+    cluster.log(node).matches("it is set aside").count()
+}
+
 fn count(nodes: &[Value], name: &str, what: &str) -> u64 {
     let node = nodes.iter().find(|node| node["node"] == name);
     node.and_then(|node| node[what].as_u64()).unwrap_or(0)
-}
-
-/// Whether all nodes have as many of something as they can have alike.
-pub(crate) fn is_even(nodes: &[Value], what: &str) -> bool {
-    let counts = || nodes.iter().filter_map(|node| node[what].as_u64());
-    let (least, most) = (counts().min(), counts().max());
-    least
-        .zip(most)
-        .is_some_and(|(least, most)| most - least <= 1)
 }
