@@ -31,6 +31,7 @@ mod relay;
 mod restore;
 mod route;
 mod scan;
+mod shown;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -85,6 +86,7 @@ pub(crate) use wanted::{Want, Wanted, mark_of};
 use attached::Attachments;
 use cursor::Cursor;
 use forward::Hints;
+use shown::Shown;
 use table::Table;
 
 /// What belongs to a command beside what it changes.
@@ -164,6 +166,7 @@ struct Inner {
     /// Counts the tables, so that watches learn of a new one.
     tables: Announcer<u64>,
     hints: Hints,
+    shown: Shown,
     /// Knows how fast tenants may change shadows; without it they may as fast as they can.
     gate: OnceLock<Arc<Gate>>,
     watchers: Arc<Semaphore>,
@@ -195,6 +198,7 @@ impl Shadows {
             nodes: ArcSwap::default(),
             tables: Announcer::new(0),
             hints: Hints::default(),
+            shown: Shown::default(),
             gate: OnceLock::new(),
             watchers: Arc::new(Semaphore::new(config.watchers_max)),
             attachments: Arc::default(),

@@ -69,3 +69,13 @@ impl Question {
         }
     }
 }
+
+impl Reply {
+    /// The applied index that it is at least of; the largest for lists, which have seen all.
+    pub(crate) fn seen(&self) -> u64 {
+        match self {
+            Reply::Document { seen, .. } => *seen,
+            Reply::Shadows(_) | Reply::Devices(_) => u64::MAX,
+        }
+    }
+}

@@ -27,8 +27,12 @@ impl Shadows {
         question: &Question,
         deadline: Instant,
     ) -> Result<Reply, Error> {
+        let least = match question.is_local() {
+            true => self.inner.shown.least(shard),
+            false => 0,
+        };
         let purpose = match question.is_local() {
-            true => Purpose::LocalRead,
+            true => Purpose::LocalRead(least),
             false => Purpose::Read,
         };
         let mut retry = Retry::new(deadline);
@@ -51,7 +55,18 @@ impl Shadows {
                     };
                     let body = encode_question(&envelope, question);
                     match self.hop(shard, &node, body, waits, &mut retry).await {
-                        Ok(Answer::Reply(reply)) => Ok(reply),
+                        Ok(Answer::Reply(reply)) if reply.seen() < least => {
+                            retry.failed_at(&node.name);
+                            Err(Error::Unavailable(
+                                "the replica is behind what was read here",
+                            ))
+                        }
+                        Ok(Answer::Reply(reply)) => {
+                            if question.is_local() {
+                                self.inner.shown.show(shard, reply.seen());
+                            }
+                            Ok(reply)
+                        }
                         Ok(_) => Err(Error::Internal("another node answered something else")),
                         Err(Failed::Certain(error)) => Err(error),
                         Err(Failed::Refused(refusal)) => Err(Error::from(refusal)),

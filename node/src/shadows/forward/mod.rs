@@ -98,9 +98,9 @@ enum Purpose {
     Change,
     /// Every replica can that keeps up; the leader needs one round trip less.
     Read,
-    /// What the replica here has applied, however far behind it is: from one replica to another a
-    /// reader could go back.
-    LocalRead,
+    /// What the replica here has applied, however far behind it is, once it has applied what this node
+    /// has shown before: from one replica to another a reader could go back.
+    LocalRead(u64),
 }
 
 /// Who serves an attempt.
@@ -127,7 +127,12 @@ impl Shadows {
         let local = table.local(shard);
         let here = match (local, purpose) {
             (None, _) => Here::No,
-            (Some(_), Purpose::LocalRead) => Here::Only,
+            (Some(context), Purpose::LocalRead(least)) => {
+                match context.shard.applied_index() < least {
+                    true => Here::No,
+                    false => Here::Only,
+                }
+            }
             // A leader that cannot answer a read may be cut off without knowing it yet.
             (Some(_), Purpose::Read) if !hints.is_doubted(shard) => Here::Could,
             (Some(_), Purpose::Read) => Here::Lags,

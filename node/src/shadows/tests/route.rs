@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use antumbra_shadow::Tenant;
+use antumbra_shadow::{ShadowName, Tenant};
+use tokio::time::Instant;
 
 use super::support::*;
 use crate::shadows::*;
@@ -96,6 +97,57 @@ async fn local_read_stays_at_a_replica_that_lags() {
     assert_eq!(*cluster.network.forwarded.lock(), []);
     read(shadows, "pump", ReadOptions::default()).await.unwrap();
     assert_eq!(*cluster.network.forwarded.lock(), [(follower, leader)]);
+    cluster.stop().await;
+}
+
+/// While its own replica gets ready a node asks others, which may know more. What was shown stays shown: the
+/// own replica is left alone until it has caught up with it, and so is one elsewhere that is older.
+#[tokio::test(flavor = "multi_thread")]
+async fn local_read_never_shows_less_than_before() {
+    let cluster = Cluster::start(3, 1).await;
+    let (leader, follower) = (cluster.leader().await, cluster.follower().await);
+    update(cluster.shadows(&leader), "pump", r#"{"x":1}"#).await;
+    let local = |min_version| ReadOptions {
+        consistency: Consistency::Local,
+        min_version,
+    };
+    let shadows = cluster.shadows(&follower);
+    read(shadows, "pump", local(1)).await.unwrap();
+    cluster.network.cut(&follower);
+    update(cluster.shadows(&leader), "pump", r#"{"x":2}"#).await;
+    // It is reached as a client, and hears nothing of its shard: its answers are of version 1.
+    let before = read(shadows, "pump", local(0)).await.unwrap();
+    assert_eq!(before.document.version(), 1, "its own replica is behind");
+    let applied = |name: &str| {
+        let context = cluster.member(name).context.clone().unwrap();
+        context.shard.applied_index()
+    };
+    shadows.inner.shown.show(SHARD, applied(&leader));
+    let soon = Instant::now() + Duration::from_millis(300);
+    let shadow = ShadowName::classic();
+    let refused = shadows
+        .get(&caller(), &device("pump"), &shadow, local(0), soon)
+        .await;
+    assert!(
+        matches!(refused, Err(Error::Unavailable(_) | Error::Deadline)),
+        "{refused:?}"
+    );
+    cluster.network.heal(&follower);
+    let after = read(shadows, "pump", local(0)).await.unwrap();
+    assert_eq!(after.document.version(), 2);
+    // A node without a replica remembers what another one answered, and takes nothing older.
+    let other = cluster.shadows("d");
+    read(other, "pump", local(2)).await.unwrap();
+    assert!(other.inner.shown.least(SHARD) > 0);
+    other.inner.shown.show(SHARD, u64::MAX - 1);
+    let soon = Instant::now() + Duration::from_millis(300);
+    let refused = other
+        .get(&caller(), &device("pump"), &shadow, local(0), soon)
+        .await;
+    assert!(
+        matches!(refused, Err(Error::Unavailable(_) | Error::Deadline)),
+        "{refused:?}"
+    );
     cluster.stop().await;
 }
 
