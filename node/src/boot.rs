@@ -92,13 +92,7 @@ pub async fn start(config: Config, listeners: Listeners) -> Result<Node, Error> 
         links,
         Arc::clone(&directory),
     );
-    let mut running = Running::new(
-        directory,
-        host,
-        office,
-        config.node.shutdown_timeout,
-        health.clone(),
-    );
+    let mut running = Running::new(directory, host, office, &config.node, health.clone());
 
     // 4. to 7. happen on open stores, which a failure must close.
     let serving = serve(
@@ -236,6 +230,7 @@ async fn serve(
         listeners.mqtts.zip(doors_tls.mqtt),
         running,
     );
+    running.look_after(&office);
     running.health.enter(Phase::Serving);
     info!(node = office.info().name, "node serves");
     Ok((shadows, gate))
@@ -369,7 +364,7 @@ fn serve_devices(
     gateway: Arc<gateway::Door>,
     plain: TcpListener,
     tls: Option<(TcpListener, door_tls::Tls)>,
-    running: &Running,
+    running: &mut Running,
 ) {
     let hub = gateway.hub().run(running.stop_watches.clone());
     running.doors.spawn(hub);
@@ -384,11 +379,18 @@ fn serve_devices(
     let tls = tls.map(|(listener, tls)| (listener, Some(tls)));
     for (listener, tls) in [(plain, None)].into_iter().chain(tls) {
         let (door, settings) = (Arc::clone(&gateway), settings::mqtt(config));
-        let stop = running.stop_doors.clone();
+        let stops = gateway::Stops {
+            accepting: running.stop_devices.clone(),
+            serving: running.stop_doors.clone(),
+        };
         running
             .doors
-            .spawn(gateway::serve(listener, door, settings, tls, stop));
+            .spawn(gateway::serve(listener, door, settings, tls, stops));
     }
+    running.devices = Some(gateway::Devices {
+        door: gateway,
+        per_second: config.limits.mqtt_disconnects_per_second,
+    });
 }
 
 fn open_doors(

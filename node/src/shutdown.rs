@@ -8,7 +8,7 @@ use antumbra_raft::Host;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
@@ -16,6 +16,9 @@ use tracing::{info, warn};
 use crate::boot::Error;
 use crate::cluster::agent::Agent;
 use crate::cluster::office::Office;
+use crate::cluster::vitals;
+use crate::config::Node;
+use crate::gateway::Devices;
 use crate::health::{Health, Phase};
 use crate::identity::DataDirectory;
 
@@ -36,8 +39,14 @@ pub(crate) struct Running {
     pub(crate) stop_watches: CancellationToken,
     pub(crate) doors: TaskTracker,
     pub(crate) stop_doors: CancellationToken,
+    /// Set once devices come in.
+    pub(crate) devices: Option<Devices>,
+    /// No more devices are let in.
+    pub(crate) stop_devices: CancellationToken,
     pub(crate) health: Health,
     timeout: Duration,
+    /// How long everything goes on after the probes have said that the node stops.
+    delay: Duration,
 }
 
 impl Running {
@@ -45,7 +54,7 @@ impl Running {
         directory: Arc<DataDirectory>,
         host: Arc<Host>,
         office: Arc<Office>,
-        timeout: Duration,
+        config: &Node,
         health: Health,
     ) -> Running {
         Running {
@@ -58,8 +67,11 @@ impl Running {
             stop_watches: CancellationToken::new(),
             doors: TaskTracker::new(),
             stop_doors: CancellationToken::new(),
+            devices: None,
+            stop_devices: CancellationToken::new(),
             health,
-            timeout,
+            timeout: config.shutdown_timeout,
+            delay: config.stop_delay,
         }
     }
 
@@ -71,18 +83,39 @@ impl Running {
         }
     }
 
+    /// Has it looked again and again whether the node is in touch with its cluster.
+    pub(crate) fn look_after(&self, office: &Arc<Office>) {
+        self.doors.spawn(vitals::look(
+            Arc::clone(office),
+            Arc::clone(&self.host),
+            self.health.clone(),
+            self.stop_watches.clone(),
+        ));
+    }
+
     /// Gives everything back.
     pub(crate) async fn shutdown(self) -> Result<(), Error> {
-        let deadline = Instant::now() + self.timeout;
+        let has_served = self.health.phase() == Phase::Serving;
         self.health.enter(Phase::Stopping);
+        // Whoever looks at the probes sends no more clients.
+        if has_served {
+            sleep(self.delay).await;
+        }
 
         // 6. Other nodes lead what this one led, while its doors still forward what comes in.
         if let Some(manager) = &self.manager {
-            let soon = deadline.min(Instant::now() + HAND_OVER_TIMEOUT);
+            let soon = Instant::now() + self.timeout.min(HAND_OVER_TIMEOUT);
             manager.order(Order::HandOver, soon).await;
         }
 
+        // 7. Devices go to other nodes, at a rate that those can take.
+        self.stop_devices.cancel();
+        if let Some(devices) = self.devices.filter(|_| has_served) {
+            devices.evacuate().await;
+        }
+
         // 4. The doors take nothing new and finish what they have; watches end.
+        let deadline = Instant::now() + self.timeout;
         self.stop_watches.cancel();
         self.stop_doors.cancel();
         self.doors.close();

@@ -1,5 +1,6 @@
 //! The shards of one node, on one log store and one state store.
 
+mod disk;
 mod removal;
 
 use std::collections::BTreeMap;

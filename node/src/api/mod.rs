@@ -43,6 +43,9 @@ use crate::tls::Tls;
 /// Most gRPC connections at one time.
 const CONNECTIONS_MAX: usize = 4096;
 
+/// How often it is looked whether the node is still ready.
+const HEALTH_INTERVAL: Duration = Duration::from_secs(1);
+
 /// What the gRPC door needs. Cloning shares it.
 #[derive(Clone)]
 pub struct Door {
@@ -132,9 +135,9 @@ async fn report(reporter: HealthReporter, health: Health) {
     let mut phases = health.watch();
     loop {
         let phase = *phases.borrow_and_update();
-        let status = match phase {
-            Phase::Serving => ServingStatus::Serving,
-            Phase::Starting | Phase::Stopping | Phase::Failed => ServingStatus::NotServing,
+        let status = match health.is_ready() {
+            true => ServingStatus::Serving,
+            false => ServingStatus::NotServing,
         };
         let services = [
             shadows_server::SERVICE_NAME,
@@ -145,8 +148,13 @@ async fn report(reporter: HealthReporter, health: Health) {
             reporter.set_service_status(service, status).await;
         }
         // The last phases are final; the reporter keeps what it was told.
-        if phase >= Phase::Stopping || phases.changed().await.is_err() {
+        if phase >= Phase::Stopping {
             return;
+        }
+        tokio::select! {
+            biased;
+            changed = phases.changed() => if changed.is_err() { return },
+            () = tokio::time::sleep(HEALTH_INTERVAL) => {}
         }
     }
 }

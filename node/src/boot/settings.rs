@@ -1,5 +1,6 @@
 //! What each part of a node takes from the configuration.
 
+use std::net::SocketAddr;
 use std::num::{NonZeroU16, NonZeroU32};
 use std::path::PathBuf;
 use std::sync::{Arc, Weak};
@@ -59,11 +60,20 @@ pub(super) fn node_info(config: &Config, identity: &Identity, addresses: &Addres
             true => addresses.peer.to_string(),
             false => advertised.clone(),
         },
-        grpc: addresses.grpc.to_string(),
-        http: addresses.http.to_string(),
+        grpc: reached_at(addresses.grpc, advertised),
+        http: reached_at(addresses.http, advertised),
         storage: config.node.storage,
         zone: config.node.zone.clone(),
         capacity: capacity.unwrap_or(NonZeroU16::MIN),
+    }
+}
+
+/// Where others reach a door of this node. One that listens everywhere is reached where the node itself
+/// is: at the host of `peer.advertise`.
+fn reached_at(door: SocketAddr, advertised: &str) -> String {
+    match advertised.rsplit_once(':') {
+        Some((host, _)) if door.ip().is_unspecified() => format!("{host}:{}", door.port()),
+        _ => door.to_string(),
     }
 }
 
@@ -202,6 +212,7 @@ pub(super) fn host_config(config: &Config, identity: &Identity) -> HostConfig {
     host.tail_bytes = bytes(storage.tail_bytes.0);
     host.cache_bytes = bytes(storage.cache_bytes.0) / 2;
     host.block_cache_bytes = bytes(storage.cache_bytes.0) / 2;
+    host.snapshot_bytes_per_second = config.cluster.copy_bytes_per_second.0;
     host.heartbeat = config.raft.heartbeat;
     host.election_min = config.raft.election_timeout_min;
     host.election_max = config.raft.election_timeout_max;
@@ -258,4 +269,27 @@ pub(super) fn limits(config: &Config) -> Limits {
 /// A size for this machine.
 pub(super) fn bytes(size: u64) -> usize {
     usize::try_from(size).unwrap_or(usize::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    /// `cluster snapshot save` and clients that ask leaders connect to what nodes say of themselves.
+    #[test]
+    fn door_that_listens_everywhere_is_reached_where_the_node_is() {
+        let reached = |door: &str, advertised: &str| reached_at(door.parse().unwrap(), advertised);
+        assert_eq!(
+            reached("0.0.0.0:7400", "pod-0.peers:7401"),
+            "pod-0.peers:7400"
+        );
+        assert_eq!(reached("[::]:7400", "[fd00::7]:7401"), "[fd00::7]:7400");
+        assert_eq!(
+            reached("10.0.0.1:7400", "pod-0.peers:7401"),
+            "10.0.0.1:7400"
+        );
+        assert_eq!(reached("0.0.0.0:7400", ""), "0.0.0.0:7400");
+    }
 }

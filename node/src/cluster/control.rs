@@ -33,6 +33,8 @@ pub enum Request {
         /// What the asker has; 0 for nothing.
         version: u64,
     },
+    /// When you last reached the leader of shard 0.
+    Heard,
     /// What your replicas are doing.
     Replicas,
     /// Hand the leadership of a shard to a node, if you have it.
@@ -104,6 +106,8 @@ pub enum Answer {
     Meta(MetaReply),
     /// To `State`; nothing when there is nothing newer.
     State(Option<ClusterState>),
+    /// To `Heard`: so many milliseconds ago; nothing when it never was.
+    Heard(Option<u64>),
     /// To `Replicas`.
     Replicas(BTreeMap<u32, ReplicaReport>),
     /// To `Checksum`; nothing when the pin is not (or no longer) there.

@@ -26,6 +26,7 @@ pub mod placement;
 pub(crate) mod reconciler;
 mod report;
 pub mod state;
+pub(crate) mod vitals;
 
 pub use control::{Answer, Request, Standing};
 pub use office::Office;

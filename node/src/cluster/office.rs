@@ -47,6 +47,8 @@ pub struct Office {
     kept: tokio::sync::Mutex<u64>,
     /// The founders, as long as there is no state.
     peers: Mutex<BTreeMap<String, String>>,
+    /// When the leader of shard 0 was last reached.
+    heard: Mutex<Option<Instant>>,
     /// Set once the stores are open.
     serving: Mutex<Option<Serving>>,
 }
@@ -87,6 +89,7 @@ impl Office {
             state: watch::Sender::new(None),
             kept: tokio::sync::Mutex::new(0),
             peers: Mutex::new(BTreeMap::new()),
+            heard: Mutex::new(None),
             serving: Mutex::new(None),
         })
     }
@@ -111,6 +114,17 @@ impl Office {
     /// The newest state of the cluster that this node has seen.
     pub(crate) fn state(&self) -> watch::Receiver<Option<Arc<ClusterState>>> {
         self.state.subscribe()
+    }
+
+    /// When the leader of shard 0 was last reached, by this node or by the one that it asks.
+    pub(crate) fn heard(&self) -> Option<Instant> {
+        *self.heard.lock()
+    }
+
+    /// The leader of shard 0 was reached then.
+    pub(crate) fn hears(&self, at: Instant) {
+        let mut heard = self.heard.lock();
+        *heard = (*heard).max(Some(at));
     }
 
     /// From now on requests about replicas and devices can be answered.
@@ -373,6 +387,10 @@ impl Office {
                 let state = self.state.borrow().clone();
                 let newer = state.filter(|state| state.version > version);
                 Answer::State(newer.map(|state| ClusterState::clone(&state)))
+            }
+            Request::Heard => {
+                let ago = self.heard().map(|heard| heard.elapsed().as_millis());
+                Answer::Heard(ago.map(|ms| u64::try_from(ms).unwrap_or(u64::MAX)))
             }
             Request::Replicas
             | Request::Transfer { .. }

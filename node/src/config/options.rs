@@ -141,7 +141,11 @@ sections! {
         capacity: u32 = 1,
         /// Threads that serve requests and run the shards. 0 means one per core.
         worker_threads: u32 = 0,
-        /// How long a stopping node waits for requests in flight before it closes its stores.
+        /// How long a stopping node goes on as before after `/readyz` has begun to say no: as long as a load
+        /// balancer in front of it takes to send clients elsewhere. At most 10m.
+        stop_delay: Duration = Duration::ZERO,
+        /// How long a stopping node waits for requests in flight before it closes its stores. Counted
+        /// from when its devices have been sent away.
         shutdown_timeout: Duration = Duration::from_secs(10),
     }
 
@@ -195,13 +199,16 @@ sections! {
         replace_after: Duration = Duration::from_secs(600),
         /// Shards whose replicas are moved at the same time.
         moves_max: u32 = 2,
+        /// Most bytes of snapshots that the node sends each second, to replicas that are new or far behind.
+        copy_bytes_per_second: ByteSize = ByteSize::mib(64),
     }
 
     /// The link between the nodes of a cluster.
     peer: Peer {
         /// Where other nodes are listened for.
         listen: SocketAddr = SocketAddr::from((Ipv4Addr::LOCALHOST, 7401)),
-        /// What other nodes connect to, `host:port`; empty when that is `listen`.
+        /// What other nodes connect to, `host:port`; empty when that is `listen`. Its host is also where clients are
+        /// told to find a door of this node that listens everywhere.
         advertise: String = String::new(),
         /// Certificate of this node, a PEM file. With it, the two below are needed too, and every
         /// link is encrypted and authenticated both ways. `antumbra cert` makes all three.
@@ -349,6 +356,9 @@ sections! {
         mqtt_connections_max: u32 = 1_000_000,
         /// MQTT connections accepted per second; more wait.
         mqtt_connects_per_second_max: u32 = 10_000,
+        /// MQTT clients that a stopping node sends to other nodes each second, so that they do not all
+        /// come there at once. Without other nodes all are told at once.
+        mqtt_disconnects_per_second: u32 = 500,
         /// MQTT clients of one tenant that may connect each second; more are refused (3.1.1: return
         /// code 3, 5: reason 0x9F). 0 for no limit.
         mqtt_connects_per_second_per_tenant_max: u32 = 5_000,

@@ -60,6 +60,11 @@ fn node(rules: &mut Rules, node: &Node, cluster: &Cluster) {
     }
     rules.within("node.capacity", node.capacity, 1..=1_000);
     rules.within("node.worker_threads", node.worker_threads, 0..=1_024);
+    rules.within(
+        "node.stop_delay",
+        node.stop_delay,
+        Duration::ZERO..=10 * MINUTE,
+    );
     rules.within("node.shutdown_timeout", node.shutdown_timeout, MS..=HOUR);
 }
 
@@ -132,6 +137,11 @@ fn cluster(rules: &mut Rules, cluster: &Cluster, node: &Node) {
         SECOND..=30 * DAY,
     );
     rules.within("cluster.moves_max", cluster.moves_max, 1..=64);
+    rules.within(
+        "cluster.copy_bytes_per_second",
+        cluster.copy_bytes_per_second,
+        ByteSize::mib(1)..=ByteSize::gib(64),
+    );
     if cluster.expect > 0 && cluster.expect < count / 2 + 1 {
         let what = "must be more than half of `cluster.seeds`".to_owned();
         let hint = Some(format!("at least {}", count / 2 + 1));
@@ -285,6 +295,11 @@ fn mqtt(rules: &mut Rules, mqtt: &Mqtt) {
 }
 
 fn mqtt_limits(rules: &mut Rules, limits: &Limits) {
+    rules.within(
+        "limits.mqtt_disconnects_per_second",
+        limits.mqtt_disconnects_per_second,
+        1..=1_000_000,
+    );
     rules.within(
         "limits.mqtt_connections_max",
         limits.mqtt_connections_max,

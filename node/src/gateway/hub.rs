@@ -129,14 +129,16 @@ impl Hub {
         if connected {
             self.wills.connected(client, session, now.resumed);
         }
-        let cause = match presence::reason_of(now.reason) {
-            DisconnectReason::ByOperator if !connected => ServerCause::Administrative,
-            _ => ServerCause::TakenOver,
-        };
+        let by_operator = presence::reason_of(now.reason) == DisconnectReason::ByOperator;
         self.registry.tell_client(client, |own| Note::Recorded {
             epoch,
             holds: own == session && connected,
-            cause,
+            cause: match own == session {
+                _ if by_operator && !connected => ServerCause::Administrative,
+                // Others have given this node up. A client that heard of a take-over would stay away.
+                true => ServerCause::UseAnotherServer,
+                false => ServerCause::TakenOver,
+            },
         });
     }
 }

@@ -35,19 +35,28 @@ pub(crate) struct Settings {
     pub(crate) connect_rate_max: u32,
 }
 
-/// Serves clients on `listener` until `stop`; then tells them so, and waits until they are gone.
+/// When a listener stops, in this order.
+#[derive(Debug, Clone)]
+pub(crate) struct Stops {
+    /// No more clients are let in.
+    pub(crate) accepting: CancellationToken,
+    /// Those that are in are told that the node stops.
+    pub(crate) serving: CancellationToken,
+}
+
+/// Serves clients on `listener` until it is stopped; then waits until they are gone.
 pub(crate) async fn serve(
     listener: TcpListener,
     door: Arc<Door>,
     settings: Settings,
     tls: Option<Tls>,
-    stop: CancellationToken,
+    stops: Stops,
 ) {
     // Until changes are told, clients wait in the backlog: they would miss some.
     let mut synced = door.synced.subscribe();
     tokio::select! {
         biased;
-        () = stop.cancelled() => return,
+        () = stops.accepting.cancelled() => return,
         _ = synced.wait_for(|synced| *synced) => {}
     }
     let permits = Arc::new(Semaphore::new(settings.connections_max));
@@ -56,7 +65,7 @@ pub(crate) async fn serve(
     loop {
         let accepted = tokio::select! {
             biased;
-            () = stop.cancelled() => break,
+            () = stops.accepting.cancelled() => break,
             accepted = accept(&listener, &mut rate) => accepted,
         };
         let (stream, address) = match accepted {
@@ -95,9 +104,14 @@ pub(crate) async fn serve(
         }
     }
     drop(listener);
+    connections.close();
+    tokio::select! {
+        biased;
+        () = connections.wait() => return,
+        () = stops.serving.cancelled() => {}
+    }
     door.registry
         .tell_all(&Note::Close(ServerCause::ShuttingDown));
-    connections.close();
     connections.wait().await;
 }
 

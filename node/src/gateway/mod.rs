@@ -8,6 +8,7 @@
 //! - `records`, `presence`: who is connected where, as replicated documents.
 //! - `plain`: messages between clients.
 //! - `tenants`: what the clients of one tenant may take together.
+//! - `evacuate`: how clients leave a node that stops.
 //! - `shed`: which sessions go when memory is short.
 //!
 //! # Where state is
@@ -22,6 +23,7 @@ mod connection;
 pub mod dialect;
 mod door;
 mod endings;
+mod evacuate;
 mod gate;
 mod hub;
 mod keeper;
@@ -40,9 +42,10 @@ mod wills;
 
 pub(crate) use self::clients::{Client, Clients};
 pub(crate) use self::door::{Door, Handler, Wiring};
+pub(crate) use self::evacuate::Devices;
 pub(crate) use self::gate::renew;
 pub(crate) use self::keeper::Keeper;
-pub(crate) use self::listener::{Settings, serve};
+pub(crate) use self::listener::{Settings, Stops, serve};
 pub(crate) use self::metrics::describe as describe_metrics;
 pub(crate) use self::records::records_tenant;
 pub(crate) use self::shed::shed;

@@ -288,6 +288,13 @@ impl Registry {
         chosen.len()
     }
 
+    /// The mailboxes of all that are connected, in no order.
+    pub(crate) fn slots(&self) -> Vec<Arc<Slot>> {
+        let inner = self.inner.lock();
+        let clients = inner.clients.values();
+        clients.map(|client| Arc::clone(&client.slot)).collect()
+    }
+
     /// Tells everybody.
     pub(crate) fn tell_all(&self, note: &Note) {
         let inner = self.inner.lock();

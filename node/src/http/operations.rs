@@ -1,8 +1,10 @@
 //! Health, metrics, and the page that names the doors.
 
 use axum::body::Body;
-use axum::extract::State;
+use axum::extract::{RawQuery, State};
 use axum::http::{HeaderMap, Response, StatusCode, header};
+
+use crate::health::{Check, all_good};
 
 use super::{Door, reply};
 
@@ -33,18 +35,18 @@ pub(super) async fn index(State(door): State<Door>, headers: HeaderMap) -> Respo
 }
 
 /// `/livez`: the process works; when it does not, restart it.
-pub(super) async fn livez(State(door): State<Door>) -> Response<Body> {
-    check(door.health.is_live())
+pub(super) async fn livez(State(door): State<Door>, query: RawQuery) -> Response<Body> {
+    answer(&door.health.live(), query)
 }
 
 /// `/readyz`: requests are served.
-pub(super) async fn readyz(State(door): State<Door>) -> Response<Body> {
-    check(door.health.is_ready())
+pub(super) async fn readyz(State(door): State<Door>, query: RawQuery) -> Response<Body> {
+    answer(&door.health.ready(), query)
 }
 
 /// `/startupz`: the start is over.
-pub(super) async fn startupz(State(door): State<Door>) -> Response<Body> {
-    check(door.health.is_started())
+pub(super) async fn startupz(State(door): State<Door>, query: RawQuery) -> Response<Body> {
+    answer(&door.health.started(), query)
 }
 
 /// `/metrics` in the Prometheus text format.
@@ -55,9 +57,23 @@ pub(super) async fn metrics(State(door): State<Door>) -> Response<Body> {
     }
 }
 
-fn check(good: bool) -> Response<Body> {
-    match good {
-        true => reply::text(StatusCode::OK, "ok\n"),
-        false => reply::text(StatusCode::SERVICE_UNAVAILABLE, "not ready\n"),
+/// `ok`, or every check that fails; with `?verbose` every check.
+fn answer(checks: &[Check], RawQuery(query): RawQuery) -> Response<Body> {
+    let is_verbose = query.is_some_and(|query| query.split('&').any(|part| part == "verbose"));
+    let is_good = all_good(checks);
+    let lines = checks.iter().filter_map(|check| match &check.problem {
+        Some(problem) => Some(format!("[-] {}: {problem}\n", check.name)),
+        None => is_verbose.then(|| format!("[+] {}\n", check.name)),
+    });
+    let mut text: String = lines.collect();
+    match is_good {
+        true => {
+            text.push_str("ok\n");
+            reply::text(StatusCode::OK, text)
+        }
+        false => {
+            text.push_str("not ready\n");
+            reply::text(StatusCode::SERVICE_UNAVAILABLE, text)
+        }
     }
 }

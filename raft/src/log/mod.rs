@@ -24,6 +24,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
@@ -37,7 +38,7 @@ use queue::Queue;
 use rocks::RocksLog;
 use store::LogStore;
 use tail::Tail;
-use writer::{Tails, Writer};
+use writer::{Tails, Writer, Writing};
 
 pub use shard::ShardLog;
 pub(crate) use store::Counts;
@@ -54,6 +55,8 @@ pub(crate) struct Log {
     defects: Defects,
     writer: Mutex<Option<JoinHandle<()>>>,
     opening: tokio::sync::Mutex<()>,
+    /// When the batch that is being written was begun.
+    writing: Arc<Writing>,
     /// Bytes of entries that were queued since the start.
     bytes_written: Arc<AtomicU64>,
 }
@@ -81,6 +84,7 @@ impl Log {
             config.log_batch_bytes,
         )
         .with(config.defects);
+        let writing = writer.writing();
         let thread = std::thread::Builder::new()
             .name("antumbra-log".to_owned())
             .spawn(move || writer.run())
@@ -94,6 +98,7 @@ impl Log {
             defects: config.defects,
             writer: Mutex::new(Some(thread)),
             opening: tokio::sync::Mutex::new(()),
+            writing,
             bytes_written: Arc::new(AtomicU64::new(0)),
         }))
     }
@@ -131,6 +136,11 @@ impl Log {
         if let Some(tail) = self.tails.lock().get(&shard) {
             tail.set_purge_gate(index);
         }
+    }
+
+    /// How long the batch that is being written has taken so far.
+    pub(crate) fn writing_for(&self) -> Option<Duration> {
+        self.writing.lock().map(|begun| begun.elapsed())
     }
 
     /// Bytes of entries that all shards have written since the start.

@@ -48,6 +48,9 @@ const EARLY_BY: Duration = Duration::from_millis(50);
 /// The logs that are open on this node.
 pub(super) type Tails = Mutex<BTreeMap<ShardId, Arc<Tail>>>;
 
+/// When the batch that is being written was begun; `None` between two.
+pub(super) type Writing = Mutex<Option<Instant>>;
+
 pub(super) struct Writer {
     store: Arc<dyn LogStore>,
     queue: Arc<Queue>,
@@ -59,6 +62,7 @@ pub(super) struct Writer {
     sealed_at: Instant,
     /// When the last batch began, and its commands.
     last: (Instant, usize),
+    writing: Arc<Writing>,
     defects: Defects,
 }
 
@@ -81,6 +85,7 @@ impl Writer {
             sealed: written,
             sealed_at: Instant::now(),
             last: (Instant::now(), 0),
+            writing: Arc::default(),
             defects: Defects::default(),
         }
     }
@@ -88,6 +93,11 @@ impl Writer {
     /// The same, with defects that tests have switched on.
     pub(super) fn with(self, defects: Defects) -> Writer {
         Writer { defects, ..self }
+    }
+
+    /// Tells whether the disk still answers.
+    pub(super) fn writing(&self) -> Arc<Writing> {
+        Arc::clone(&self.writing)
     }
 
     /// Runs until the log is closed or dropped, or the store fails.
@@ -148,7 +158,10 @@ impl Writer {
         let begun = Instant::now();
         let counts = batch.counts();
         self.last = (begun, counts.commands);
-        match self.store.commit(&batch) {
+        *self.writing.lock() = Some(begun);
+        let committed = self.store.commit(&batch);
+        *self.writing.lock() = None;
+        match committed {
             Ok(()) => {
                 self.written = batch.number;
                 record_batch(begun.elapsed(), counts);

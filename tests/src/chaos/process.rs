@@ -132,7 +132,8 @@ impl Process {
         Ok(true)
     }
 
-    fn signal(&self, name: &str) -> Result<()> {
+    /// Sends a signal by name.
+    pub fn signal(&self, name: &str) -> Result<()> {
         command::run("kill", &["-s", name, &self.id().to_string()])?;
         Ok(())
     }

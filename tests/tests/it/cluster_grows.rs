@@ -22,6 +22,9 @@ const PING_EVERY: Duration = Duration::from_secs(5);
 /// Devices of every node.
 const DEVICES: usize = 4;
 
+/// Reason of a DISCONNECT: the client should come back elsewhere.
+const USE_ANOTHER_SERVER: u8 = 0x9C;
+
 /// A device and the node that it is connected to.
 struct Device {
     thing: String,
@@ -105,6 +108,9 @@ fn send_away(cluster: &mut Cluster, node: usize, devices: &mut [Device]) {
     );
     let ended = Instant::now();
     for device in devices.iter_mut().filter(|device| device.node == node) {
+        // Whoever is told that another connection took over does not come back by itself.
+        let told = device.client.ended().unwrap().reason();
+        assert_eq!(told, Some(USE_ANOTHER_SERVER), "{}", device.thing);
         let back = waiting::until("a device is back", BACK_WITHIN, || {
             connect(cluster, &device.thing, 0)
         });

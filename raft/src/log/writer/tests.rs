@@ -157,8 +157,11 @@ async fn acknowledges_only_after_fsync() {
     assert_eq!(gate.next(), "1 1:append3");
     tokio::time::sleep(Duration::from_millis(30)).await;
     assert!(flushed.try_recv().is_err());
+    // Meanwhile it can be told how long the disk takes.
+    assert!(log.writing_for().unwrap() >= Duration::from_millis(30));
     gate.allow.send(true).unwrap();
     flushed.await.unwrap().unwrap();
+    assert_eq!(log.writing_for(), None);
 }
 
 /// A vote that was given must survive a crash, or this replica could vote twice in a term.
