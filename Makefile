@@ -6,10 +6,10 @@ export CARGO_TARGET_DIR ?= $(HOME)/.cache/antumbra/target
 export ANTUMBRA_TOOLS ?= $(HOME)/.cache/antumbra/tools
 export PATH := $(ANTUMBRA_TOOLS)/bin:$(PATH)
 
-.PHONY: help run build test test-long bench docs clean
+.PHONY: help run build test test-long observability-check bench docs clean
 
 help: ## What can be made
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 22
 
 run: ## Build and start a durable cluster of three nodes on this machine
 	@.ci/setup run
@@ -27,6 +27,11 @@ test: ## Everything that continuous integration runs
 test-long: ## The rest: million-step properties, ten-minute runs
 	@.ci/setup test
 	@.ci/test long
+
+observability-check: ## Alerts, their tests and the dashboard, against the metrics of a node
+	@.ci/setup run
+	@cargo build --locked --workspace --bin antumbra
+	@ANTUMBRA_BIN=$(CARGO_TARGET_DIR)/debug/antumbra deploy/observability/check
 
 bench: ## Micro benchmarks of the document, then a node under load
 	@.ci/setup run

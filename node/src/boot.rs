@@ -30,6 +30,7 @@ use crate::metrics::Exporter;
 use crate::peer::{self, Me, PeerTransport, Tls};
 use crate::shadows::{Caller, Shadows, ShadowsConfig, Wiring};
 use crate::shutdown::{Manager, Running};
+use crate::vitals::Vitals;
 use crate::{api, gateway, http, metrics, tls as door_tls};
 
 use doors_tls::DoorsTls;
@@ -59,6 +60,7 @@ pub async fn start(config: Config, listeners: Listeners) -> Result<Node, Error> 
     crate::shadows::describe_metrics();
     crate::gateway::describe_metrics();
     door_tls::describe_metrics();
+    crate::vitals::describe();
     let health = Health::new();
 
     // 2. The data directory is ours, and is the one that was meant.
@@ -170,6 +172,7 @@ async fn serve(
         host: Arc::clone(&running.host),
         shadows: shadows.clone(),
     });
+    keep_vitals(config, &shadows, running);
     let doors = Doors {
         grpc: listeners.grpc,
         http: listeners.http,
@@ -356,6 +359,19 @@ struct Doors {
     grpc_tls: Option<door_tls::Tls>,
     http_tls: Option<door_tls::Tls>,
     gate: Arc<Gate>,
+}
+
+/// Keeps those metrics up to date that have to be looked at.
+fn keep_vitals(config: &Config, shadows: &Shadows, running: &Running) {
+    let vitals = Vitals {
+        host: Arc::clone(&running.host),
+        office: Arc::clone(&running.office),
+        shadows: shadows.clone(),
+        data_dir: config.node.data_dir.clone(),
+        engine: antumbra_raft::Vitals::default(),
+    };
+    let watch = vitals.watch(running.stop_watches.clone());
+    running.doors.spawn(watch);
 }
 
 /// Opens the MQTT doors, and follows the changes that devices are told of.

@@ -25,3 +25,5 @@ pub mod shutdown;
 mod snapshot;
 pub mod telemetry;
 pub mod tls;
+mod trace;
+mod vitals;

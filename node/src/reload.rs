@@ -6,8 +6,11 @@
 use std::fmt::Display;
 use std::time::Duration;
 
+use rustls::pki_types::UnixTime;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
+
+use crate::metrics;
 
 /// How often the files are looked at.
 const CHECK_INTERVAL: Duration = Duration::from_secs(10);
@@ -40,7 +43,7 @@ pub(crate) async fn keep_current(files: impl Reload, stop: CancellationToken) {
     let mut last_error = None;
     let mut checks = 0_u64;
     loop {
-        warn_of_expiry(&files, checks);
+        look_at_expiry(&files, checks);
         checks += 1;
         tokio::select! {
             biased;
@@ -67,10 +70,11 @@ pub(crate) async fn keep_current(files: impl Reload, stop: CancellationToken) {
     }
 }
 
-fn warn_of_expiry(files: &impl Reload, checks: u64) {
+fn look_at_expiry(files: &impl Reload, checks: u64) {
     let Some(left) = files.seconds_left() else {
         return;
     };
+    metrics::certificate_expiry(files.name(), UnixTime::now().as_secs() + left);
     if left < EXPIRY_WARNING_SECONDS && checks.is_multiple_of(CHECKS_PER_WARNING) {
         warn!(what = files.name(), hours = left / 3600, "ends soon");
     }

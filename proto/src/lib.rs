@@ -61,7 +61,7 @@ mod tests {
             .map(|service| (service.name(), service.method.len()))
             .collect();
         services.sort_unstable();
-        assert_eq!(services, [("Admin", 9), ("Cluster", 12), ("Shadows", 9)]);
+        assert_eq!(services, [("Admin", 9), ("Cluster", 13), ("Shadows", 9)]);
     }
 
     /// Nobody outside the cluster should build on what nodes say to each other.

@@ -2,6 +2,7 @@
 
 mod disk;
 mod removal;
+mod vitals;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -6,6 +6,7 @@
 //! - [`state`]: the state store of a node: rows of all shards, snapshots, the flusher.
 //! - [`host`], [`shard`], [`role`], [`barrier`], [`membership`], [`replica`]: replicas of one node, and what
 //!   is done with them.
+//! - [`metrics`], `vitals`: what is counted, and what is looked at.
 //! - [`machine`]: the port of whoever owns the meaning of commands.
 //! - [`net`]: replicas and nodes talk to each other over the connections of a [`Transport`].
 //! - [`env`]: ports of time and randomness.
@@ -43,6 +44,7 @@ mod shards;
 pub mod state;
 mod stores;
 pub mod types;
+mod vitals;
 
 pub use barrier::BarrierError;
 pub use command::Commands;
@@ -63,3 +65,4 @@ pub use role::Role;
 pub use shard::{COMMAND_BYTES_MAX, ProposeError, Proposed, Shard};
 pub use state::{Key, PinnedView, ShardState, SnapshotData, StateChecksum, View, WriteTx};
 pub use types::Node;
+pub use vitals::Vitals;

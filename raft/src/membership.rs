@@ -169,7 +169,7 @@ impl Shard {
 
     /// Whether a follower has answered this leader lately. openraft gives the lead to anybody, and takes no
     /// more writes until somebody has it.
-    fn is_heard(&self, replica: ReplicaId) -> bool {
+    pub(crate) fn is_heard(&self, replica: ReplicaId) -> bool {
         let metrics = self.inner.raft.metrics();
         let now = metrics.borrow_watched();
         let heard = now

@@ -14,6 +14,7 @@ use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use crate::command::Command;
+use crate::metrics::ProposalCounters;
 use crate::replica::ShardRaft;
 use crate::shard::{COMMAND_BYTES_MAX, ProposeError, Proposed};
 
@@ -44,6 +45,7 @@ struct Inner {
     places: Arc<Semaphore>,
     bytes: Arc<Semaphore>,
     gathered: Mutex<Gathered>,
+    counters: ProposalCounters,
 }
 
 #[derive(Default)]
@@ -70,6 +72,7 @@ impl Proposals {
             places: Arc::new(Semaphore::new(PROPOSALS_MAX)),
             bytes: Arc::new(Semaphore::new(PROPOSAL_BYTES_MAX)),
             gathered: Mutex::default(),
+            counters: ProposalCounters::new(),
         };
         Proposals {
             inner: Arc::new(inner),
@@ -93,6 +96,11 @@ impl Proposals {
             tokio::spawn(flight.run());
         }
         outcome.await.ok()
+    }
+
+    /// Counts what a proposer is told.
+    pub(crate) fn count(&self, outcome: &Outcome) {
+        self.inner.counters.count(outcome);
     }
 
     fn admit(&self, command: &Bytes) -> Option<[OwnedSemaphorePermit; 2]> {

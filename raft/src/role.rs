@@ -12,6 +12,7 @@ use tracing::{info, warn};
 use crate::error::Error;
 use crate::failure::Failure;
 use crate::ids::ReplicaId;
+use crate::metrics::record_lead;
 use crate::replica::ShardRaft;
 use crate::state::Progress;
 
@@ -99,6 +100,9 @@ impl RoleKeeper {
             let changed = *current != role;
             if changed {
                 info!(%shard, ?role, "role changed");
+                if matches!(role, Role::Leader { .. }) {
+                    record_lead(shard);
+                }
                 *current = role;
             }
             changed

@@ -119,7 +119,9 @@ impl Shard {
     /// flight until openraft is done with it.
     pub async fn propose(&self, term: u64, command: Bytes) -> Result<Proposed, ProposeError> {
         let outcome = self.inner.proposals.propose(term, command).await;
-        outcome.unwrap_or_else(|| Err(self.lost()))
+        let outcome = outcome.unwrap_or_else(|| Err(self.lost()));
+        self.inner.proposals.count(&outcome);
+        outcome
     }
 
     /// Waits until everything that any client was told before this call is applied here, and gives

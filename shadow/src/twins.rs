@@ -225,6 +225,11 @@ impl<P: ShardPort> Twins<P> {
         self.roster.live()
     }
 
+    /// Commands that wait or are in flight.
+    pub fn waiting(&self) -> usize {
+        self.roster.waiting()
+    }
+
     /// Bytes of documents that the twins cache.
     pub fn cached_bytes(&self) -> usize {
         self.roster.cached_bytes()

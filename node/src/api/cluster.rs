@@ -5,6 +5,7 @@
 
 mod dump;
 mod explain;
+mod log_filter;
 mod maintenance;
 mod messages;
 mod restore;
@@ -121,6 +122,13 @@ impl Cluster for Service {
     ) -> Reply<v1::RestoreRowsResponse> {
         self.door.gate.memory().admit()?;
         unary!(self, request, OperateCluster, restore::restore)
+    }
+
+    async fn set_log_filter(
+        &self,
+        request: Request<v1::SetLogFilterRequest>,
+    ) -> Reply<v1::SetLogFilterResponse> {
+        unary!(self, request, OperateCluster, log_filter::set)
     }
 }
 

@@ -3,19 +3,23 @@
 //! The use cases get the deadline and keep it; what they do not see (a body that trickles in) is
 //! cut off here. Errors that the gRPC library makes itself are given the form that ours have.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use antumbra_proto::v1::Consistency;
 use axum::body::Body;
 use axum::extract::{Request, State};
-use axum::http::{HeaderMap, Response};
+use axum::http::{HeaderMap, HeaderValue, Response};
 use axum::middleware::Next;
-use metrics::{counter, histogram};
 use tokio::time::{Instant, timeout_at};
 use tonic::{Code, Status};
+use tracing::{Instrument, debug};
 
 use super::Settings;
 use crate::error::Error;
-use crate::metrics::{REQUEST_SECONDS, REQUESTS_TOTAL};
+use crate::metrics::{Answered, LINEARIZABLE, LOCAL, NO_READ};
+use crate::trace;
 
 /// How much longer than its deadline a call may take to say what became of it.
 const GRACE: Duration = Duration::from_millis(50);
@@ -40,6 +44,18 @@ pub(super) fn of<T>(request: &tonic::Request<T>) -> Deadline {
     })
 }
 
+/// Set by whoever reads what the replica here has, for the metrics.
+#[derive(Debug, Clone, Default)]
+struct IsLocal(Arc<AtomicBool>);
+
+/// Notes how consistent the read is that a call asks for.
+pub(super) fn note_consistency<T>(request: &tonic::Request<T>, asked: Consistency) {
+    if let Some(is_local) = request.extensions().get::<IsLocal>() {
+        let local = asked == Consistency::Local;
+        is_local.0.store(local, Ordering::Relaxed);
+    }
+}
+
 /// Wraps every call.
 pub(super) async fn around(
     State(settings): State<Settings>,
@@ -56,21 +72,61 @@ pub(super) async fn around(
         at: start + asked.unwrap_or(settings.default_deadline).min(DEADLINE_MAX),
         asked: asked.is_some(),
     };
+    let is_local = IsLocal::default();
+    let request_id = trace::request_id(request.headers());
+    let span = trace::request(&request_id);
     request.extensions_mut().insert(deadline);
+    request.extensions_mut().insert(is_local.clone());
 
-    let response = match timeout_at(deadline.at + GRACE, next.run(request)).await {
+    let answer = timeout_at(deadline.at + GRACE, next.run(request)).instrument(span.clone());
+    let mut response = match answer.await {
         Ok(response) => refined(response),
         Err(_) => Status::from(Error::Deadline).into_http(),
     };
+    if let Ok(value) = HeaderValue::from_str(&request_id) {
+        response.headers_mut().insert(trace::REQUEST_ID, value);
+    }
     let code = response
         .extensions()
         .get::<Status>()
         .map_or(Code::Ok, Status::code);
-    let code = (code as i32).to_string();
-    counter!(REQUESTS_TOTAL, "door" => "grpc", "method" => method, "code" => code).increment(1);
-    histogram!(REQUEST_SECONDS, "door" => "grpc", "method" => method)
-        .record(start.elapsed().as_secs_f64());
+    span.in_scope(|| debug!(method, code = name_of(code), "grpc request"));
+    Answered {
+        api: "grpc",
+        op: method,
+        consistency: match method {
+            "GetShadow" if is_local.0.load(Ordering::Relaxed) => LOCAL,
+            "GetShadow" | "BatchGetShadows" | "ListShadows" | "ListDevices" => LINEARIZABLE,
+            _ => NO_READ,
+        },
+        code: name_of(code).into(),
+        took: start.elapsed(),
+    }
+    .record();
     response
+}
+
+/// A status code as the gRPC specification writes it.
+fn name_of(code: Code) -> &'static str {
+    match code {
+        Code::Ok => "OK",
+        Code::Cancelled => "CANCELLED",
+        Code::Unknown => "UNKNOWN",
+        Code::InvalidArgument => "INVALID_ARGUMENT",
+        Code::DeadlineExceeded => "DEADLINE_EXCEEDED",
+        Code::NotFound => "NOT_FOUND",
+        Code::AlreadyExists => "ALREADY_EXISTS",
+        Code::PermissionDenied => "PERMISSION_DENIED",
+        Code::ResourceExhausted => "RESOURCE_EXHAUSTED",
+        Code::FailedPrecondition => "FAILED_PRECONDITION",
+        Code::Aborted => "ABORTED",
+        Code::OutOfRange => "OUT_OF_RANGE",
+        Code::Unimplemented => "UNIMPLEMENTED",
+        Code::Internal => "INTERNAL",
+        Code::Unavailable => "UNAVAILABLE",
+        Code::DataLoss => "DATA_LOSS",
+        Code::Unauthenticated => "UNAUTHENTICATED",
+    }
 }
 
 /// Gives a reply that the library refused by itself the form of our errors.
@@ -148,7 +204,7 @@ fn method(path: &str) -> &'static str {
         "/antumbra.cluster.v1.Cluster/",
         "/antumbra.admin.v1.Admin/",
     ];
-    const METHODS: [&str; 24] = [
+    const METHODS: [&str; 31] = [
         "GetShadow",
         "BatchGetShadows",
         "UpdateShadow",
@@ -163,7 +219,14 @@ fn method(path: &str) -> &'static str {
         "ListShards",
         "TransferLeadership",
         "Explain",
+        "Drain",
+        "Resume",
+        "Decommission",
+        "Move",
         "Verify",
+        "DumpShard",
+        "RestoreRows",
+        "SetLogFilter",
         "CreateTenant",
         "ListTenants",
         "DeleteTenant",
@@ -212,5 +275,26 @@ mod tests {
             assert!(read(text).is_err(), "{text:?}");
         }
         assert_eq!(grpc_timeout(&HeaderMap::new()).unwrap(), None);
+    }
+
+    /// Every call has a name in the metrics.
+    #[test]
+    fn names_every_method_of_our_services() {
+        let set = antumbra_proto::FILE_DESCRIPTOR_SET;
+        let set: prost_types::FileDescriptorSet = prost::Message::decode(set).unwrap();
+        let mut methods = 0;
+        for file in set.file.iter().filter(|file| !file.service.is_empty()) {
+            for service in &file.service {
+                for called in &service.method {
+                    let (service, called) = (service.name(), called.name());
+                    let path = format!("/{}.{service}/{called}", file.package());
+                    assert_eq!(method(&path), called, "{path}");
+                    methods += 1;
+                }
+            }
+        }
+        assert!(methods >= 31, "{methods} methods");
+        assert_eq!(method("/antumbra.v1.Shadows/Explode"), "other");
+        assert_eq!(method("/elsewhere/GetShadow"), "other");
     }
 }

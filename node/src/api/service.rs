@@ -33,6 +33,7 @@ impl Shadows for Service {
         &self,
         request: Request<v1::GetShadowRequest>,
     ) -> Reply<v1::GetShadowResponse> {
+        deadline::note_consistency(&request, request.get_ref().consistency());
         unary!(self, request, single::get)
     }
 

@@ -65,6 +65,11 @@ pub enum Request {
         /// Its id.
         device: String,
     },
+    /// Log by this filter; an empty one changes nothing.
+    LogFilter {
+        /// The filter.
+        filter: String,
+    },
 }
 
 /// How far a node has come.
@@ -114,6 +119,13 @@ pub enum Answer {
     Checksum(Option<ChecksumReport>),
     /// To `Twin`.
     Twin(TwinReport),
+    /// To `LogFilter`.
+    LogFilter {
+        /// The filter in force.
+        filter: String,
+        /// The finest level that is compiled in.
+        finest_level: String,
+    },
     /// Done.
     Done,
     /// The asked node does not lead the shard in question; this one may.

@@ -1,23 +1,25 @@
 //! Answers what other nodes ask, from the first moment on: before a cluster exists it says who this
 //! node is and takes promises, later it lets nodes in and reports.
 
+mod desk;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-use futures::future::BoxFuture;
-use futures::stream::BoxStream;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout_at};
 use tracing::{info, warn};
 
-use antumbra_raft::{Duplex, Host, Lane, Role, Shard};
+use antumbra_raft::{Host, Role, Shard};
 
 use crate::identity::{self, DataDirectory, Identity};
-use crate::peer::{ControlError, Directory, Me, PeerHandler, PeerTransport};
+use crate::peer::{ControlError, Directory, Me, PeerTransport};
 use crate::shadows::Shadows;
+use crate::telemetry;
+
+pub(crate) use desk::Desk;
 
 use super::control::{Answer, Request, Standing};
 use super::report;
@@ -392,6 +394,7 @@ impl Office {
                 let ago = self.heard().map(|heard| heard.elapsed().as_millis());
                 Answer::Heard(ago.map(|ms| u64::try_from(ms).unwrap_or(u64::MAX)))
             }
+            Request::LogFilter { filter } => log_filter(&filter),
             Request::Replicas
             | Request::Transfer { .. }
             | Request::Checksum { .. }
@@ -442,32 +445,21 @@ impl Office {
     }
 }
 
-/// The office as the peer server sees it.
-pub(crate) struct Desk(pub(crate) Arc<Office>);
-
-impl PeerHandler for Desk {
-    fn link(&self, lane: Lane, _from: String, connection: Duplex) {
-        // Without stores there is nobody to talk to; the link ends and is opened again.
-        if let Some(serving) = self.0.serving() {
-            serving.host.accept(lane, connection);
+/// An empty filter is a question.
+fn log_filter(filter: &str) -> Answer {
+    let told = match filter.is_empty() {
+        true => telemetry::filter(),
+        false => telemetry::set_filter(filter),
+    };
+    match told {
+        Ok(in_force) => {
+            info!(filter = in_force, "log filter in force");
+            Answer::LogFilter {
+                filter: in_force,
+                finest_level: telemetry::finest_level(),
+            }
         }
-    }
-
-    fn control(&self, body: Bytes) -> BoxFuture<'static, Result<Bytes, String>> {
-        let office = Arc::clone(&self.0);
-        Box::pin(async move {
-            let request = Request::decode(&body).ok_or("the request cannot be read")?;
-            Ok(office.answer(request).await.encode())
-        })
-    }
-
-    fn follow(&self, body: Bytes) -> BoxStream<'static, Result<Bytes, String>> {
-        match self.0.serving() {
-            Some(serving) => serving.shadows.follow(body),
-            None => Box::pin(futures::stream::iter([Err(
-                "this node is starting or stopping".to_owned(),
-            )])),
-        }
+        Err(error) => Answer::Refused(error.to_string()),
     }
 }
 

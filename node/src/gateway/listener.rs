@@ -60,6 +60,7 @@ pub(crate) async fn serve(
         _ = synced.wait_for(|synced| *synced) => {}
     }
     let permits = Arc::new(Semaphore::new(settings.connections_max));
+    metrics::connections_max(settings.connections_max);
     let connections = TaskTracker::new();
     let mut rate = Rate::new(settings.connect_rate_max, Instant::now());
     loop {

@@ -20,18 +20,18 @@ use axum::extract::{MatchedPath, Request, State};
 use axum::http::{HeaderValue, Response};
 use axum::middleware::{self, Next};
 use axum::routing::get;
-use metrics::{counter, histogram};
 use tokio::net::TcpListener;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
-use uuid::Uuid;
+use tracing::Instrument;
 
 use crate::access::Gate;
 use crate::error::Error;
 use crate::health::Health;
-use crate::metrics::{Exporter, REQUEST_SECONDS, REQUESTS_TOTAL};
+use crate::metrics::{Answered, Exporter, LINEARIZABLE, NO_READ};
 use crate::shadows::{Caller, Shadows};
 use crate::tls::Tls;
+use crate::trace;
 
 use iotdata::Deadline;
 
@@ -100,31 +100,40 @@ pub async fn serve(
     connections::serve(listener, router(door), settings, shutdown).await;
 }
 
-/// What every request gets: a deadline, a request id, and a place in the metrics.
+/// What every request gets: a deadline, a request id, and a place in the metrics and in the log.
 async fn around(State(door): State<Door>, mut request: Request, next: Next) -> Response<Body> {
     let start = Instant::now();
     let deadline = start + door.default_deadline;
     let operation = operation(&request);
+    let request_id = trace::request_id(request.headers());
+    let span = trace::request(&request_id);
     request.extensions_mut().insert(Deadline(deadline));
 
     // The use cases keep the deadline themselves and know better what it cut off; this is for
     // whatever else takes time.
     let grace = deadline + Duration::from_millis(100);
-    let mut response = match timeout_at(grace, next.run(request)).await {
+    let answer = timeout_at(grace, next.run(request)).instrument(span.clone());
+    let mut response = match answer.await {
         Ok(response) => response,
         Err(_) => reply::error(&Error::Deadline, ""),
     };
 
-    let request_id = Uuid::new_v4().to_string();
     if let Ok(value) = HeaderValue::from_str(&request_id) {
         response.headers_mut().insert(reply::REQUEST_ID, value);
     }
     let code = response.status().as_u16();
-    tracing::debug!(request_id, operation, code, "http request");
-    counter!(REQUESTS_TOTAL, "door" => "http", "method" => operation, "code" => code.to_string())
-        .increment(1);
-    histogram!(REQUEST_SECONDS, "door" => "http", "method" => operation)
-        .record(start.elapsed().as_secs_f64());
+    span.in_scope(|| tracing::debug!(operation, code, "http request"));
+    Answered {
+        api: "http",
+        op: operation,
+        consistency: match operation {
+            "GetThingShadow" | "ListNamedShadowsForThing" => LINEARIZABLE,
+            _ => NO_READ,
+        },
+        code: code.to_string().into(),
+        took: start.elapsed(),
+    }
+    .record();
     response
 }
 

@@ -1,7 +1,9 @@
 //! Metrics of the use cases. Labels are bounded: shards and reset reasons, never devices.
 
 use antumbra_raft::ShardId;
-use metrics::{counter, describe_counter, describe_gauge, gauge};
+use metrics::{Unit, counter, describe_counter, describe_gauge, gauge};
+
+use super::ResetReason;
 
 const WATCHES: &str = "antumbra_watch_tasks";
 const WATCH_EVENTS: &str = "antumbra_watch_events_total";
@@ -14,8 +16,26 @@ const REPEATED: &str = "antumbra_repeated_attempts_total";
 const FEED_BYTES: &str = "antumbra_feed_bytes";
 const FEED_TRIMMED_INDEX: &str = "antumbra_feed_trimmed_index";
 
-/// Describes the metrics of this module to the installed recorder.
+/// Every value of the label of [`FORWARDED`].
+const FORWARD_RESULTS: [&str; 5] = ["answered", "refused", "not_leader", "not_sent", "lost"];
+
+/// Describes the metrics of this module to the installed recorder, and has them appear.
 pub(crate) fn describe() {
+    gauge!(WATCHES).increment(0.0);
+    let counters = [
+        WATCH_EVENTS,
+        WATCH_OVERTAKEN,
+        STREAMS_BROKEN,
+        SERVED,
+        REPEATED,
+    ];
+    for name in counters {
+        counter!(name).increment(0);
+    }
+    for result in FORWARD_RESULTS {
+        counter!(FORWARDED, "result" => result).increment(0);
+    }
+    counter!(WATCH_RESETS, "reason" => ResetReason::CursorUnknown.as_str()).increment(0);
     describe_gauge!(WATCHES, "Watches that are running");
     describe_counter!(WATCH_EVENTS, "Events handed to watchers");
     describe_counter!(WATCH_RESETS, "Watches that had to begin anew, by reason");
@@ -38,6 +58,7 @@ pub(crate) fn describe() {
     );
     describe_gauge!(
         FEED_BYTES,
+        Unit::Bytes,
         "Bytes of change records kept in the feed, by shard"
     );
     describe_gauge!(

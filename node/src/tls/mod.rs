@@ -44,8 +44,11 @@ const HANDSHAKES_FAILED_TOTAL: &str = "antumbra_tls_handshakes_failed_total";
 pub(crate) fn describe_metrics() {
     describe_counter!(
         HANDSHAKES_FAILED_TOTAL,
-        "TLS handshakes that did not come to an end"
+        "TLS handshakes that did not come to an end, by door"
     );
+    for door in [Door::Grpc, Door::Http, Door::Mqtt] {
+        counter!(HANDSHAKES_FAILED_TOTAL, "door" => door.label()).increment(0);
+    }
 }
 
 /// Where the certificates of a door are: PEM files.

@@ -3,8 +3,8 @@
 use std::time::{Duration, Instant};
 
 use antumbra_proto::admin::v1 as admin;
-use antumbra_proto::cluster::v1::GetStatusRequest;
 use antumbra_proto::cluster::v1::cluster_client::ClusterClient;
+use antumbra_proto::cluster::v1::{GetStatusRequest, SetLogFilterRequest};
 use antumbra_proto::v1;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -192,6 +192,14 @@ async fn administrators_cannot_reach_further_than_they_may() {
     ] {
         let status = cluster.get_status(with(token, GetStatusRequest {})).await;
         assert_eq!(status.is_ok(), may);
+        let question = SetLogFilterRequest::default();
+        let filters = cluster.set_log_filter(with(token, question)).await;
+        let code = filters.err().map(|status| status.code());
+        let refused = (!may).then_some(Code::PermissionDenied);
+        assert_eq!(
+            code, refused,
+            "who may not operate may not see the log filter"
+        );
     }
     site.close().await;
 }

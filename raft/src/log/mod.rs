@@ -33,6 +33,7 @@ use crate::config::{Defects, HostConfig};
 use crate::error::Error;
 use crate::failure::Failure;
 use crate::ids::ShardId;
+use crate::vitals::StoreVitals;
 
 use queue::Queue;
 use rocks::RocksLog;
@@ -146,6 +147,11 @@ impl Log {
     /// Bytes of entries that all shards have written since the start.
     pub(crate) fn bytes_written(&self) -> u64 {
         self.bytes_written.load(Ordering::Relaxed)
+    }
+
+    /// What the store says of itself.
+    pub(crate) fn vitals(&self) -> Option<StoreVitals> {
+        self.store.vitals()
     }
 
     /// Writes what is queued, flushes and seals the store. What comes afterwards is refused.

@@ -19,6 +19,7 @@ use crate::config::{HostConfig, SyncMode};
 use crate::error::Error;
 use crate::ids::ShardId;
 use crate::types::Entry;
+use crate::vitals::StoreVitals;
 
 use super::damage::{check_wal, current_manifest, manifest_readable_bytes};
 use super::keys;
@@ -232,6 +233,10 @@ impl LogStore for RocksLog {
             // Nothing is known to be durable.
             SyncMode::NoSyncForTests => Ok(()),
         }
+    }
+
+    fn vitals(&self) -> Option<StoreVitals> {
+        Some(StoreVitals::of(&self.db))
     }
 
     fn check(&self) -> Result<(), Error> {

@@ -5,6 +5,7 @@ use std::ops::ControlFlow;
 use crate::error::Error;
 use crate::ids::ShardId;
 use crate::types::{Entry, LogId, Payload, Vote};
+use crate::vitals::StoreVitals;
 
 use super::weight;
 
@@ -41,6 +42,11 @@ pub(crate) trait LogStore: Send + Sync + 'static {
 
     /// Looks for errors in the background, and renews the note of [`LogStore::seal`] where needed.
     fn check(&self) -> Result<(), Error>;
+
+    /// What the store says of itself; nothing where it has nothing to say.
+    fn vitals(&self) -> Option<StoreVitals> {
+        None
+    }
 
     /// Leaves the store so that the next open has nothing to replay.
     fn close(&self, number: u64) -> Result<(), Error>;

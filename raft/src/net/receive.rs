@@ -11,6 +11,7 @@ use tokio::sync::mpsc;
 use tracing::{debug, info};
 
 use crate::error::Error;
+use crate::metrics::record_chunk_received;
 use crate::shard::Shard;
 use crate::state::{SnapshotData, SnapshotFeeder};
 use crate::types::{SnapshotMeta, Vote};
@@ -91,6 +92,7 @@ async fn feed(
     loop {
         match tokio::time::timeout(IDLE_TIMEOUT, pieces.recv()).await {
             Ok(Some(Piece::Chunk(chunk))) => {
+                record_chunk_received(chunk.len());
                 if !feeder.send(Ok(chunk)).await || answers.send(Body::Taken).await.is_err() {
                     return;
                 }

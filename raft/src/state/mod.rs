@@ -30,6 +30,7 @@ use crate::config::HostConfig;
 use crate::error::Error;
 use crate::failure::Failure;
 use crate::ids::{HashRange, ReplicaId, ShardId};
+use crate::vitals::StoreVitals;
 
 use cache::{Cache, Lookup};
 use keys::data_ranges;
@@ -230,6 +231,11 @@ impl StateStore {
             self.db.property_int_value("rocksdb.background-errors"),
             Ok(Some(count)) if count > 0
         )
+    }
+
+    /// What RocksDB says of the store.
+    pub(crate) fn vitals(&self) -> StoreVitals {
+        StoreVitals::of(&self.db)
     }
 
     /// The data directory of the node, where snapshots are staged beside the store.

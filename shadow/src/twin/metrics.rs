@@ -20,9 +20,29 @@ pub const TWIN_UNKNOWN_TOTAL: &str = "antumbra_twin_unknown_total";
 pub const TWIN_OVERLOADED_TOTAL: &str = "antumbra_twin_overloaded_total";
 /// Commands whose deadline passed before they were sent.
 pub const TWIN_CANCELLED_TOTAL: &str = "antumbra_twin_cancelled_total";
+/// Commands that wait in mailboxes of twins or are in flight; recorded by whoever looks at
+/// [`Twins::waiting`](crate::Twins::waiting).
+pub const TWIN_MAILBOX_COMMANDS: &str = "antumbra_twin_mailbox_commands";
+/// Bytes of documents that twins cache; recorded by whoever looks at
+/// [`Twins::cached_bytes`](crate::Twins::cached_bytes).
+pub const TWIN_CACHED_BYTES: &str = "antumbra_twin_cached_bytes";
 
-/// Tells the installed recorder what the metrics of the twins mean.
+/// Tells the installed recorder what the metrics of the twins mean, and has them appear.
 pub fn describe() {
+    describe_gauge!(
+        TWIN_MAILBOX_COMMANDS,
+        Unit::Count,
+        "Commands that wait in mailboxes of twins or are in flight"
+    );
+    describe_gauge!(
+        TWIN_CACHED_BYTES,
+        Unit::Bytes,
+        "Bytes of documents that twins cache"
+    );
+    gauge!(TWIN_MAILBOX_COMMANDS).increment(0.0);
+    gauge!(TWIN_CACHED_BYTES).increment(0.0);
+    // A gateway has no twins, and says so.
+    let _ = Metrics::new();
     describe_gauge!(TWINS_LIVE, Unit::Count, "Twins that run");
     describe_counter!(TWIN_STARTS_TOTAL, Unit::Count, "Twins started");
     describe_counter!(

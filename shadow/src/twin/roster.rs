@@ -111,6 +111,10 @@ impl<P: ShardPort> Roster<P> {
         self.seats.lock().by_device.contains(device)
     }
 
+    pub(crate) fn waiting(&self) -> usize {
+        self.admission.commands()
+    }
+
     pub(crate) fn cached_bytes(&self) -> usize {
         self.budget.used()
     }

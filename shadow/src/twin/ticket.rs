@@ -135,6 +135,11 @@ impl Admission {
         })
     }
 
+    /// Commands that wait or are in flight.
+    pub(crate) fn commands(&self) -> usize {
+        self.commands.load(Ordering::Acquire)
+    }
+
     /// Takes a permit for one command, or none when the shard is full. Never waits. A command that
     /// alone weighs more than the bound is admitted when nothing else waits.
     pub(crate) fn admit(self: &Arc<Self>, bytes: usize) -> Option<Permit> {

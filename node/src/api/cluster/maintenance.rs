@@ -146,12 +146,12 @@ async fn propose(office: &Arc<Office>, command: MetaCommand, until: Instant) -> 
     }
 }
 
-fn known(office: &Arc<Office>) -> Result<Arc<ClusterState>, Error> {
+pub(super) fn known(office: &Arc<Office>) -> Result<Arc<ClusterState>, Error> {
     let state = office.state().borrow().clone();
     state.ok_or(Error::Unavailable("this node belongs to no cluster yet"))
 }
 
-fn node(state: &ClusterState, field: &'static str, name: &str) -> Result<NodeId, Error> {
+pub(super) fn node(state: &ClusterState, field: &'static str, name: &str) -> Result<NodeId, Error> {
     let named = state.node_named(name);
     named.ok_or_else(|| {
         let names: Vec<&str> = state

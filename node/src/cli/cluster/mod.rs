@@ -1,6 +1,7 @@
 //! `antumbra cluster …`: how a cluster is, who leads, and who comes and goes.
 
 mod explain;
+mod log_level;
 mod maintenance;
 mod moves;
 mod nodes;
@@ -30,6 +31,7 @@ pub(crate) enum Verb {
     Drain(maintenance::DrainArgs),
     Resume(maintenance::ResumeArgs),
     Decommission(maintenance::DecommissionArgs),
+    LogLevel(log_level::Args),
     #[command(subcommand)]
     Snapshot(snapshot::Verb),
 }
@@ -47,6 +49,7 @@ impl Verb {
             Self::Drain(args) => block_on(maintenance::drain(args, context)),
             Self::Resume(args) => block_on(maintenance::resume(args, context)),
             Self::Decommission(args) => block_on(maintenance::decommission(args, context)),
+            Self::LogLevel(args) => block_on(log_level::run(args, context)),
             Self::Snapshot(verb) => verb.run(context),
         }
     }

@@ -243,7 +243,7 @@ impl<S: Stream> Connection<S> {
             let decoded = self.decoder.decode(&mut bytes);
             self.session.count_bytes(before - bytes.len(), now_ms);
             match decoded {
-                Ok(Some(packet)) => self.input(Input::Packet(packet)),
+                Ok(Some(packet)) => self.input(Input::Packet(metrics::received_packet(packet))),
                 Ok(None) => return,
                 Err(error) => {
                     let version = self.decoder.version();
@@ -291,6 +291,7 @@ impl<S: Stream> Connection<S> {
     }
 
     fn send(&mut self, packet: &wire::ServerPacket) {
+        metrics::packet_sent();
         if self.outgoing.is_empty() {
             self.written_ms = self.door.clocks.now_ms();
         }

@@ -9,6 +9,7 @@ use tokio::time::Instant;
 use crate::error::Error;
 use crate::shadows::context::ShardContext;
 use crate::shadows::{Shadows, metrics};
+use crate::trace;
 
 use super::retry::Retry;
 use super::wire::{Answer, Envelope, Refusal, encode_command};
@@ -50,6 +51,7 @@ impl Shadows {
         mut draft: Draft,
         deadline: Instant,
     ) -> Result<Outcome, Error> {
+        trace::note_command(draft.request_id.as_ref());
         let first_sent = Time(self.inner.clock.now_ms());
         let can_repeat = draft.request_id.is_some();
         let mut retry = Retry::new(deadline);

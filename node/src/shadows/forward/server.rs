@@ -10,11 +10,13 @@ use antumbra_shadow::{DeviceKey, Draft, Failure};
 use futures::future::BoxFuture;
 use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
+use tracing::{Instrument, debug};
 
 use crate::shadows::attached::ATTACH_V1;
 use crate::shadows::context::ShardContext;
 use crate::shadows::question::Question;
 use crate::shadows::{Inner, Shadows, metrics};
+use crate::trace;
 
 use super::restore::RESTORE_V1;
 use super::wire::{Answer, Envelope, FRAME_BYTES_MAX, Refusal, Request, decode_request};
@@ -87,7 +89,9 @@ impl Shadows {
         let deadline = Instant::now() + envelope.remaining.min(WAIT_MAX);
         match request {
             Request::Command { device, draft } => {
-                self.serve_command(context, &device, *draft, deadline).await
+                let span = trace::forwarded(draft.request_id.as_ref());
+                let served = self.serve_command(context, &device, *draft, deadline);
+                served.instrument(span).await
             }
             Request::Question(question) => self.serve_question(context, question, deadline).await,
         }
@@ -101,6 +105,7 @@ impl Shadows {
         draft: Draft,
         deadline: Instant,
     ) -> Answer {
+        debug!(shard = %context.id(), "serve a command that another node sent");
         match context.submit(device, draft, deadline).await {
             Ok(outcome) => Answer::Outcome(outcome),
             Err(Failure::NotLeader) => {
