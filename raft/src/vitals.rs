@@ -6,6 +6,7 @@ use rocksdb::DB;
 
 use crate::host::Host;
 use crate::ids::ShardId;
+use crate::membership::ShardStatus;
 use crate::metrics::{record_shard, record_store};
 use crate::role::Role;
 use crate::shard::Shard;
@@ -61,24 +62,42 @@ impl ShardVitals {
             return None;
         }
         let members = shard.members().into_iter();
+        let voters = members.filter(|member| member.voter);
+        let voters = voters.map(|voter| match voter.replica == shard.replica() {
+            true => Voter {
+                matched: status.last_log_index,
+                is_heard: true,
+            },
+            false => Voter {
+                matched: status.matched.get(&voter.replica).copied().unwrap_or(0),
+                is_heard: shard.is_heard(voter.replica),
+            },
+        });
+        Some(ShardVitals::new(&status, voters))
+    }
+
+    fn new(status: &ShardStatus, voters: impl Iterator<Item = Voter>) -> ShardVitals {
         let mut seen = ShardVitals {
             commit_lag: status.last_log_index.saturating_sub(status.committed_index),
             apply_lag: status.committed_index.saturating_sub(status.applied_index),
             ..ShardVitals::default()
         };
-        for voter in members.filter(|member| member.voter) {
+        for voter in voters {
             seen.voters += 1;
-            if voter.replica == shard.replica() {
-                seen.voters_heard += 1;
-                continue;
-            }
-            seen.voters_heard += u64::from(shard.is_heard(voter.replica));
-            let matched = status.matched.get(&voter.replica).copied().unwrap_or(0);
-            let behind = status.last_log_index.saturating_sub(matched);
+            seen.voters_heard += u64::from(voter.is_heard);
+            let behind = status.last_log_index.saturating_sub(voter.matched);
             seen.replica_lag = seen.replica_lag.max(behind);
         }
-        Some(seen)
+        seen
     }
+}
+
+/// A voter as the leader sees it.
+struct Voter {
+    /// Index up to which it has the log.
+    matched: u64,
+    /// Whether it has answered within the lease.
+    is_heard: bool,
 }
 
 /// What a store says of itself.
@@ -124,5 +143,55 @@ impl StoreVitals {
             block_cache_capacity_bytes: ask("rocksdb.block-cache-capacity"),
             live_files_bytes: ask("rocksdb.live-sst-files-size"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    /// The slowest voter counts, and one that is not heard is a voter still.
+    #[test]
+    fn shard_is_as_far_as_its_slowest_voter() {
+        let status = ShardStatus {
+            role: Role::Leader { term: 3 },
+            term: 3,
+            last_log_index: 100,
+            committed_index: 90,
+            applied_index: 85,
+            flushed_index: 0,
+            purged_index: 0,
+            matched: BTreeMap::new(),
+        };
+        let voters = [(100, true), (95, true), (40, false)];
+        let voters = voters.map(|(matched, is_heard)| Voter { matched, is_heard });
+        let expected = ShardVitals {
+            commit_lag: 10,
+            apply_lag: 5,
+            replica_lag: 60,
+            voters: 3,
+            voters_heard: 2,
+        };
+        assert_eq!(ShardVitals::new(&status, voters.into_iter()), expected);
+    }
+
+    /// RocksDB knows the properties by these names: what is written is seen.
+    #[test]
+    fn store_says_what_was_written() {
+        let directory = tempfile::tempdir().unwrap();
+        let db = DB::open_default(directory.path()).unwrap();
+        let empty = StoreVitals::of(&db);
+        assert_eq!((empty.write_stall, empty.background_errors), (0, 0));
+        assert_eq!(empty.live_files_bytes, 0);
+        assert!(empty.block_cache_capacity_bytes > 0);
+        db.put(b"key", vec![7; 1 << 20]).unwrap();
+        let written = StoreVitals::of(&db);
+        assert!(written.memtable_bytes >= empty.memtable_bytes + (1 << 20));
+        db.flush().unwrap();
+        assert!(StoreVitals::of(&db).live_files_bytes > 0);
     }
 }

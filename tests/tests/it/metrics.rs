@@ -9,6 +9,8 @@ use antumbra_tests::environment::repository;
 use antumbra_tests::node::{self, Node, Options, free_base_port};
 use antumbra_tests::{http, waiting};
 
+use crate::mqtt_cluster::Cluster;
+
 /// What is looked at every few seconds, and what is trimmed, is there by then.
 const LIMIT: Duration = Duration::from_secs(60);
 
@@ -167,4 +169,62 @@ async fn metrics_count_what_was_done() {
     assert_eq!(value(r#"antumbra_node_state{state="active"}"#), Some(1.0));
     assert!(value("antumbra_disk_free_bytes") < value("antumbra_disk_total_bytes"));
     assert!(value("antumbra_disk_free_bytes") > Some(0.0));
+}
+
+/// What one node of a cluster serves.
+struct Seen {
+    text: String,
+}
+
+impl Seen {
+    fn at(cluster: &Cluster, node: u16) -> Seen {
+        let answer = http::get(cluster.door(node, 80), "/metrics").unwrap();
+        Seen {
+            text: answer.text(),
+        }
+    }
+
+    /// The values of a metric by its labels.
+    fn series(&self, name: &str) -> BTreeMap<String, f64> {
+        let lines = self.text.lines().filter_map(|line| line.strip_prefix(name));
+        let parts = lines.filter_map(|line| match line.strip_prefix('{') {
+            Some(labelled) => labelled.split_once("} "),
+            None => line.strip_prefix(' ').map(|value| ("", value)),
+        });
+        parts
+            .map(|(labels, value)| (labels.to_owned(), value.parse().unwrap()))
+            .collect()
+    }
+
+    /// Voters, and those that are heard, of the shards that the node leads now.
+    fn voters_of_led(&self) -> Vec<(f64, f64)> {
+        let voters = self.series("antumbra_shard_voters");
+        let heard = self.series("antumbra_shard_voters_heard");
+        let leads = self.series("antumbra_shard_leader").into_iter();
+        let led = leads.filter(|(_, leads)| *leads == 1.0);
+        led.map(|(shard, _)| (voters[&shard], heard[&shard]))
+            .collect()
+    }
+}
+
+/// A node that hangs is missed by the leader of every shard, until it goes on.
+#[test]
+fn metrics_show_voters_that_are_not_heard() {
+    let cluster = Cluster::with_environment(0, &[]);
+    let all = |nodes: &[u16], expected: (f64, f64)| {
+        let what = format!("every shard has a leader, which sees {expected:?}");
+        let seen = waiting::until(&what, LIMIT, || {
+            let seen: Vec<Seen> = nodes.iter().map(|node| Seen::at(&cluster, *node)).collect();
+            let shards = *seen[0].series("antumbra_cluster_shards").get("")?;
+            let led: Vec<_> = seen.iter().flat_map(Seen::voters_of_led).collect();
+            let good = led.len() as f64 == shards && led.iter().all(|one| *one == expected);
+            good.then_some(())
+        });
+        seen.unwrap();
+    };
+    all(&[1, 2, 3], (3.0, 3.0));
+    cluster.signal("node-3", "-STOP");
+    all(&[1, 2], (3.0, 2.0));
+    cluster.signal("node-3", "-CONT");
+    all(&[1, 2, 3], (3.0, 3.0));
 }
