@@ -6,7 +6,7 @@ export CARGO_TARGET_DIR ?= $(HOME)/.cache/antumbra/target
 export ANTUMBRA_TOOLS ?= $(HOME)/.cache/antumbra/tools
 export PATH := $(ANTUMBRA_TOOLS)/bin:$(PATH)
 
-.PHONY: help run build test test-long observability-check bench docs clean
+.PHONY: help run build test test-long bench docs image deploy-check observability-check clean
 
 help: ## What can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 22
@@ -42,6 +42,16 @@ docs: ## Regenerate docs/configuration.md and docs/antumbra.toml
 	@.ci/setup run
 	@cargo build --locked --workspace --bin antumbra
 	@$(CARGO_TARGET_DIR)/debug/antumbra config docs docs
+
+image: ## Pack the program into an image, and try it
+	@.ci/setup run
+	@cargo build --locked --workspace --bin antumbra
+	@deploy/image/build $(CARGO_TARGET_DIR)/debug/antumbra
+
+deploy-check: ## Check the chart, the image and the runbooks of deploy/
+	@.ci/setup run
+	@cargo build --locked --workspace --bin antumbra
+	@ANTUMBRA_BIN=$(CARGO_TARGET_DIR)/debug/antumbra deploy/ci/check
 
 clean: ## Remove what was built for this machine (RocksDB included)
 	@rm -rf $(CARGO_TARGET_DIR)
