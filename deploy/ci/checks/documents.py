@@ -72,9 +72,11 @@ def guides(tree):
 
 
 def commands(text):
-    """Shell commands of the `console` blocks: lines after `$ `, with what continues them."""
+    """Shell commands of the `console` blocks, which are lines after `$ ` with what continues them, and commands of
+    the program in backticks."""
+    yield from re.findall(r"`(antumbra [^`]+)`", text)
     for block in re.findall(r"```console\n(.*?)```", text, re.DOTALL):
-        lines = iter(block.replace("\\\n", " ").splitlines())
+        lines = (line.strip() for line in block.replace("\\\n", " ").splitlines())
         yield from (line[2:] for line in lines if line.startswith("$ "))
 
 

@@ -111,11 +111,15 @@ def copy_with(path, there, fault):
 
 
 def missed():
-    """For each planted fault: what it is, and whether its check missed it."""
+    """For each planted fault: what it is, and whether its check missed it, or broke instead of telling."""
     wanted = os.environ.get("ONLY")
     for check, path, there, fault in FAULTS + (FAULTS_OF_PROGRAM if binary() else []):
         if wanted and wanted not in check.__name__:
             continue
         name = f"{check.__name__} finds `{fault.strip().splitlines()[0] if fault.strip() else 'a line less'}`"
-        with copy_with(path, there, fault) as tree:
-            yield name, not check(tree)
+        try:
+            with copy_with(path, there, fault) as tree:
+                problems = list(check(tree))
+        except Exception as error:
+            name, problems = f"{name}: {error!r}", []
+        yield name, not problems

@@ -13,6 +13,8 @@ from .tree import (
     temporary, workloads,
 )
 
+# The Secrets of deploy/secrets.
+MADE = ["antumbra-peer", "antumbra-doors", "antumbra-bootstrap", "antumbra-peer-authority"]
 # What ends a command in a line of shell.
 OPERATORS = {"|", "&&", "||", ";", ">", "<"}
 
@@ -124,6 +126,10 @@ def subcommands(text):
     return set(re.findall(r"^  ([a-z-]+)", block[1], re.MULTILINE)) if block else set()
 
 
+def by_name(text):
+    return {(one["kind"], one["metadata"]["name"]): one for one in yaml.safe_load_all(text)}
+
+
 def secrets_fit(tree):
     """deploy/secrets makes every Secret and every file that the pods ask for, and renews them."""
     with temporary() as directory:
@@ -132,11 +138,14 @@ def secrets_fit(tree):
         again = run(*script, env=clean_environment(ANTUMBRA=binary()))
     if first.returncode != 0 or again.returncode != 0:
         return [first.stderr + again.stderr]
-    made, renewed = ({(one["kind"], one["metadata"]["name"]): one for one in yaml.safe_load_all(text)}
-                     for text in (first.stdout, again.stdout))
+    made, renewed = by_name(first.stdout), by_name(again.stdout)
     problems = [said for said in (invalid(one, NEWEST) for one in made.values()) if said]
-    peers, peers_again = made["Secret", "antumbra-peer"]["data"], renewed["Secret", "antumbra-peer"]["data"]
-    if peers["ca.pem"] != peers_again["ca.pem"] or peers["antumbra-0.pem"] == peers_again["antumbra-0.pem"]:
+    missing = [name for name in MADE if ("Secret", name) not in made or ("Secret", name) not in renewed]
+    if missing:
+        return problems + [f"no Secrets {missing}"]
+    peers, peers_again = (objects["Secret", "antumbra-peer"]["data"] for objects in (made, renewed))
+    node = "antumbra-0.pem"
+    if peers["ca.pem"] != peers_again["ca.pem"] or peers.get(node) == peers_again.get(node):
         problems.append("a second run does not keep the authority and renew the certificates")
     (default,) = [case for case in tree.cases if case.name == "default"]
     objects = tree.objects(default, "gateway.enabled=true", "access.bootstrapTokenSecretName=antumbra-bootstrap")
