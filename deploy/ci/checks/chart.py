@@ -1,12 +1,18 @@
 """The chart as helm, the schemas of Kubernetes and its own schema of values see it."""
 
+import functools
 import json
 
 import kubernetes_validate
+import kubernetes_validate.utils
 import yaml
 
 from .tree import TOOLS, NotRendered, of_kind, run
 
+# It would read the same large files for every object.
+kubernetes_validate.utils.schema_contents = functools.lru_cache(maxsize=None)(
+    kubernetes_validate.utils.schema_contents
+)
 # Custom resources have validators of their own.
 CUSTOM = {"ServiceMonitor"}
 

@@ -1,5 +1,6 @@
 """What the program itself says of deploy/; needs ANTUMBRA_BIN."""
 
+import functools
 import re
 import shlex
 from pathlib import Path
@@ -106,17 +107,18 @@ def unknown(words):
     """What of a command the program does not know."""
     path, flags = [], {word.split("=")[0] for word in words if word.startswith("--")}
     for word in words:
-        text = help_of(path)
+        text = help_of(tuple(path))
         if word.startswith("-") or word not in subcommands(text):
             break
         path.append(word)
-    text = help_of(path)
+    text = help_of(tuple(path))
     if not path or subcommands(text):
         return f"no command `{' '.join(words[: len(path) + 1])}`"
     missing = [flag for flag in sorted(flags) if not re.search(rf"{flag}\b", text)]
     return f"no flag {missing}" if missing else None
 
 
+@functools.lru_cache(maxsize=None)
 def help_of(path):
     return run(binary(), *path, "--help", env=clean_environment()).stdout
 

@@ -81,7 +81,8 @@ class Tree:
 
     def objects(self, case, *settings):
         """The rendered objects."""
-        return [part for part in yaml.safe_load_all(self.text(case, *settings)) if part]
+        parts = yaml.load_all(self.text(case, *settings), Loader=yaml.CSafeLoader)
+        return [part for part in parts if part]
 
 
 class NotRendered(Exception):
