@@ -15,6 +15,8 @@ pub mod gateway;
 pub mod health;
 pub mod http;
 pub mod identity;
+mod inquiry;
+pub mod kubernetes;
 mod memory;
 pub mod metrics;
 pub mod peer;

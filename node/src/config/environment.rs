@@ -4,6 +4,8 @@
 //! - `ANTUMBRA_ENDPOINT`, `ANTUMBRA_TENANT`, `ANTUMBRA_TOKEN` and `ANTUMBRA_TLS_…` are defaults of the
 //!   client commands.
 //! - `ANTUMBRA_TEST_…` inject faults, and only together with `--allow-test-switches`.
+//! - `KUBERNETES_SERVICE_HOST` and `KUBERNETES_SERVICE_PORT`, which every container of a pod has, say where the
+//!   API of Kubernetes is; `ANTUMBRA_SERVICE_ACCOUNT` is for tests, see [`Pod`].
 //! - `NO_COLOR` turns colours off when it is set to anything but the empty string.
 
 use std::collections::BTreeMap;
@@ -15,6 +17,13 @@ use super::suggest::closest;
 
 /// Where client commands find the MQTT door; it looks like an option and is none.
 const MQTT_ENDPOINT: &str = "ANTUMBRA_MQTT";
+
+/// Where the service account is instead; it looks like an option and is none.
+const SERVICE_ACCOUNT: &str = "ANTUMBRA_SERVICE_ACCOUNT";
+const API_HOST: &str = "KUBERNETES_SERVICE_HOST";
+const API_PORT: &str = "KUBERNETES_SERVICE_PORT";
+/// Variables that are not ours by name.
+const OTHERS: &[&str] = &["NO_COLOR", API_HOST, API_PORT];
 
 const PREFIX: &str = "ANTUMBRA_";
 const TEST_PREFIX: &str = "ANTUMBRA_TEST_";
@@ -76,6 +85,28 @@ impl TestSwitches {
     }
 }
 
+/// What Kubernetes tells a container of where it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pod {
+    /// Host of the API; nothing outside a pod.
+    pub api_host: Option<String>,
+    /// Its port, as it is written.
+    pub api_port: Option<String>,
+    /// Directory with the token, the authority of the API and the namespace. Tests that are not in a pod name
+    /// another one in `ANTUMBRA_SERVICE_ACCOUNT`.
+    pub service_account: PathBuf,
+}
+
+impl Default for Pod {
+    fn default() -> Self {
+        Self {
+            api_host: None,
+            api_port: None,
+            service_account: PathBuf::from("/var/run/secrets/kubernetes.io/serviceaccount"),
+        }
+    }
+}
+
 /// A copy of the variables that concern this program.
 #[derive(Debug, Clone, Default)]
 pub struct Environment {
@@ -100,7 +131,7 @@ impl Environment {
         let variables = pairs
             .into_iter()
             .map(|(name, value)| (name.into(), value.into()))
-            .filter(|(name, _)| name.starts_with(PREFIX) || name == "NO_COLOR")
+            .filter(|(name, _)| name.starts_with(PREFIX) || OTHERS.contains(&name.as_str()))
             .collect();
         Self { variables }
     }
@@ -127,6 +158,17 @@ impl Environment {
             self.filled("ANTUMBRA_TLS_CERTIFICATE"),
             self.filled("ANTUMBRA_TLS_KEY"),
         ]
+    }
+
+    /// What Kubernetes says of this container.
+    pub fn pod(&self) -> Pod {
+        let given = |name| self.filled(name).map(str::to_owned);
+        let usual = Pod::default();
+        Pod {
+            api_host: given(API_HOST),
+            api_port: given(API_PORT),
+            service_account: given(SERVICE_ACCOUNT).map_or(usual.service_account, PathBuf::from),
+        }
     }
 
     /// Whether the user asked for output without colours (<https://no-color.org>).
@@ -161,7 +203,7 @@ impl Environment {
             .keys()
             .filter(|name| name.starts_with(PREFIX) && !known.contains(name))
             .filter(|name| !name.starts_with(TEST_PREFIX) && !is_service_link(name))
-            .filter(|name| *name != MQTT_ENDPOINT)
+            .filter(|name| ![MQTT_ENDPOINT, SERVICE_ACCOUNT].contains(&name.as_str()))
             .filter(|name| looks_like_an_option(name))
             .map(|name| Problem {
                 origin: Origin::Environment {

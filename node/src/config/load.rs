@@ -208,6 +208,7 @@ impl Loader {
                 }
             }
         }
+        self.config.pod = environment.pod();
         self.problems.extend(environment.unknown());
     }
 

@@ -19,7 +19,7 @@ mod validate;
 #[cfg(test)]
 mod tests;
 
-pub use environment::TestSwitches;
+pub use environment::{Pod, TestSwitches};
 pub use load::{Loaded, Origin, Problem, Problems, Sources, load};
 pub use options::{
     Access, Api, Cluster, Config, Http, Limits, Node, OptionInfo, Peer, Raft, SECTIONS,

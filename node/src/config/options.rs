@@ -7,7 +7,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::environment::TestSwitches;
+use super::environment::{Pod, TestSwitches};
 use super::setting::{ByteSize, Literal, LogFormat, Seeds, Setting, Shards};
 
 /// One section of the file, as the docs and the loader see it.
@@ -72,6 +72,8 @@ macro_rules! sections {
             /// Faults that tests inject; never set by a file, and by the environment only
             /// together with `--allow-test-switches`.
             pub test_switches: TestSwitches,
+            /// What Kubernetes tells a container of where it is. Set by the environment alone.
+            pub pod: Pod,
             /// Whether callers must prove who they are. Never set by a file or the environment: only
             /// `antumbra dev` and `antumbra serve --insecure` are open.
             pub mode: crate::access::Mode,

@@ -173,6 +173,33 @@ fn files_for_tls_go_together() {
     assert_eq!(found.len(), expected.len(), "{found:#?}");
 }
 
+/// What the kubelet says is taken from the environment, and never taken for an option.
+#[test]
+fn surroundings_of_a_pod_are_read() {
+    let environment = Environment::from_pairs([
+        ("KUBERNETES_SERVICE_HOST", "10.96.0.1"),
+        ("KUBERNETES_SERVICE_PORT", "443"),
+        ("ANTUMBRA_SERVICE_ACCOUNT", "/tmp/account"),
+    ]);
+    let loaded = load(&Sources {
+        environment,
+        ..Sources::default()
+    })
+    .unwrap();
+    assert_eq!(loaded.set_count(), 0);
+    let pod = loaded.config.pod;
+    assert_eq!(pod.api_host.as_deref(), Some("10.96.0.1"));
+    assert_eq!(pod.api_port.as_deref(), Some("443"));
+    assert_eq!(pod.service_account, Path::new("/tmp/account"));
+    let usual = from_file("").unwrap().config.pod;
+    assert!(
+        usual
+            .service_account
+            .ends_with("kubernetes.io/serviceaccount")
+    );
+    assert_eq!((usual.api_host, usual.api_port), (None, None));
+}
+
 /// A file that is not TOML says where, and what could be read is checked all the same.
 #[test]
 fn syntax_errors_have_a_line() {
