@@ -21,7 +21,8 @@ use crate::access::follower::Follower;
 use crate::access::{Directory, Gate};
 use crate::cluster::agent::Agent;
 use crate::cluster::bootstrap;
-use crate::cluster::office::{Desk, Office, Serving};
+use crate::cluster::office::{self, Desk, Office, Serving};
+use crate::cluster::scaling::charter::Charter;
 use crate::cluster::{NodeInfo, Standing};
 use crate::config::Config;
 use crate::health::{Health, Phase};
@@ -63,6 +64,8 @@ pub async fn start(config: Config, listeners: Listeners) -> Result<Node, Error> 
     crate::vitals::describe();
     let health = Health::new();
 
+    let charter = Charter::of(&config).map_err(|error| Error::Kubernetes(Arc::new(error)))?;
+
     // 2. The data directory is ours, and is the one that was meant.
     let (directory, identity) = claim_directory(&config).await?;
     if identity.created && !config.node.storage {
@@ -86,15 +89,22 @@ pub async fn start(config: Config, listeners: Listeners) -> Result<Node, Error> 
         false => Host::without_stores(host_config, env_of_host, way),
     };
     let host = Arc::new(host);
-    let office = Office::new(
+    let office = Office::new(office::Wiring {
         identity,
-        info.clone(),
-        me.clone(),
-        Arc::clone(&transport),
-        links,
-        Arc::clone(&directory),
+        info: info.clone(),
+        me: me.clone(),
+        transport: Arc::clone(&transport),
+        addresses: links,
+        directory: Arc::clone(&directory),
+        charter,
+    });
+    let mut running = Running::new(
+        directory,
+        host,
+        office,
+        &config.node,
+        health.clone(),
     );
-    let mut running = Running::new(directory, host, office, &config.node, health.clone());
 
     // 4. to 7. happen on open stores, which a failure must close.
     let serving = serve(
@@ -425,6 +435,7 @@ fn open_doors(
         caller: Arc::new(Caller::anyone("http")),
         limits,
         health: running.health.clone(),
+        office: Arc::clone(&running.office),
         metrics: exporter,
         clock: Arc::clone(&env.clock),
         default_deadline: config.http.default_deadline,

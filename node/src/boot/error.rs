@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use crate::{identity, peer, tls};
+use crate::{identity, kubernetes, peer, tls};
 
 use super::access::AccessError;
 
@@ -39,6 +39,9 @@ pub enum Error {
     /// The access rules cannot be put into force.
     #[error("who may come in: {0}")]
     Access(Arc<AccessError>),
+    /// The node should be a pod of a StatefulSet and is none.
+    #[error("`cluster.membership` is `kubernetes`: {0}")]
+    Kubernetes(Arc<kubernetes::Error>),
     /// Another data directory took this node's name over.
     #[error(
         "another data directory has joined the cluster under this node's name. This one is not needed \
@@ -68,6 +71,7 @@ impl Error {
             Error::DoorTls(tls::Door::Http, _) => "HTTP_TLS",
             Error::DoorTls(tls::Door::Mqtt, _) => "MQTT_TLS",
             Error::Access(_) => "ACCESS",
+            Error::Kubernetes(_) => "KUBERNETES",
             Error::Replaced => "NODE_REPLACED",
             Error::Left => "NODE_LEFT",
             Error::Panicked => "PANICKED",
@@ -86,6 +90,7 @@ impl Error {
             | Error::Tls(_)
             | Error::DoorTls(..)
             | Error::Access(_)
+            | Error::Kubernetes(_)
             | Error::Replaced
             | Error::Left
             | Error::Panicked => false,

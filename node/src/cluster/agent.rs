@@ -30,6 +30,7 @@ use super::keeper::Keeper;
 use super::machine::MetaMachine;
 use super::office::Office;
 use super::reconciler::Reconciler;
+use super::scaling::Scaler;
 use super::state::{ClusterState, Founding, META_SHARD, NodeId, ShardPhase, ShardRecord};
 
 /// How long one wait for the recovery of a replica takes at most.
@@ -293,6 +294,9 @@ impl Agent {
             moves_max: self.config.cluster.moves_max as usize,
         };
         self.tasks.spawn(reconciler.run(stop_keeping.clone()));
+        if let Some(scaler) = Scaler::new(&shard, &self.office) {
+            self.tasks.spawn(scaler.run(stop_keeping.clone()));
+        }
         let (meta, follow) = (Arc::clone(&self.meta), shard.clone());
         let (mut resets, stopped) = (self.meta.resets(), stop.clone());
         self.tasks.spawn(async move {

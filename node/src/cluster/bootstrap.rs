@@ -58,13 +58,17 @@ pub(crate) enum Beginning {
 }
 
 /// Asks the seeds until this node is a member, or all have promised to found a cluster. Ends by
-/// itself only then; may be dropped midway and begun again.
+/// itself only then; may be dropped midway and begun again. A blank pod that its StatefulSet does not need waits
+/// until it does.
 pub(crate) async fn run(plan: &Plan, office: &Arc<Office>) -> Result<Beginning, identity::Error> {
     let known = office.known_state()?;
     if let Some(state) = known.clone().filter(|_| office.info().storage) {
         return Ok(Beginning::Member { state });
     }
     let known = known.map_or_else(BTreeMap::new, |state| state.peer_addresses());
+    if let (Standing::Blank, Some(governor)) = (office.standing(), office.charter().governor()) {
+        governor.needed().await;
+    }
     for round in 0_u32.. {
         let note = round % ROUNDS_PER_NOTE == 0;
         let beginning = match office.info().storage {

@@ -70,6 +70,8 @@ pub enum Request {
         /// The filter.
         filter: String,
     },
+    /// Why no node is sent away although one is not needed, if you lead the meta shard.
+    ScaleIn,
 }
 
 /// How far a node has come.
@@ -126,6 +128,8 @@ pub enum Answer {
         /// The finest level that is compiled in.
         finest_level: String,
     },
+    /// To `ScaleIn`; nothing when nothing is waited for.
+    ScaleIn(Option<String>),
     /// Done.
     Done,
     /// The asked node does not lead the shard in question; this one may.

@@ -9,6 +9,7 @@
 //! - `keeper`: what the leader of a shard does for its group: settle it, give the lead back.
 //! - `reconciler`: what the leader of the meta shard does for the cluster: has replicas and leads be where they
 //!   should be.
+//! - `scaling`: what it does where the nodes are pods: sends away those that the StatefulSet does not need.
 //! - `office`: answers the requests of other nodes.
 //! - [`placement`]: where replicas and leaders should be, and the next steps to get there; pure.
 //!
@@ -25,6 +26,7 @@ pub(crate) mod pin;
 pub mod placement;
 pub(crate) mod reconciler;
 mod report;
+pub(crate) mod scaling;
 pub mod state;
 pub(crate) mod vitals;
 

@@ -23,6 +23,7 @@ pub(crate) use desk::Desk;
 
 use super::control::{Answer, Request, Standing};
 use super::report;
+use super::scaling::charter::Charter;
 use super::state::{ClusterState, Founding, META_SHARD, MetaCommand, MetaReply, NodeId, NodeInfo};
 
 /// Pause before the meta shard is tried again.
@@ -53,6 +54,18 @@ pub struct Office {
     heard: Mutex<Option<Instant>>,
     /// Set once the stores are open.
     serving: Mutex<Option<Serving>>,
+    charter: Charter,
+}
+
+/// What an office is made of.
+pub(crate) struct Wiring {
+    pub(crate) identity: Identity,
+    pub(crate) info: NodeInfo,
+    pub(crate) me: Me,
+    pub(crate) transport: Arc<PeerTransport>,
+    pub(crate) addresses: Directory,
+    pub(crate) directory: Arc<DataDirectory>,
+    pub(crate) charter: Charter,
 }
 
 /// What the node has to answer with once its stores are open.
@@ -63,14 +76,8 @@ pub(crate) struct Serving {
 }
 
 impl Office {
-    pub(crate) fn new(
-        identity: Identity,
-        info: NodeInfo,
-        me: Me,
-        transport: Arc<PeerTransport>,
-        addresses: Directory,
-        directory: Arc<DataDirectory>,
-    ) -> Arc<Office> {
+    pub(crate) fn new(wiring: Wiring) -> Arc<Office> {
+        let Wiring { identity, me, .. } = wiring;
         let cluster_id = match &identity.standing {
             Standing::Blank => None,
             Standing::Pledged(founding) => Some(founding.cluster_id),
@@ -81,11 +88,12 @@ impl Office {
         }
         Arc::new(Office {
             cluster_name: identity.cluster_name.clone(),
-            info,
+            info: wiring.info,
             me,
-            transport,
-            addresses,
-            directory,
+            transport: wiring.transport,
+            addresses: wiring.addresses,
+            directory: wiring.directory,
+            charter: wiring.charter,
             standing: watch::Sender::new(identity.standing.clone()),
             identity: tokio::sync::Mutex::new(identity),
             state: watch::Sender::new(None),
@@ -102,6 +110,11 @@ impl Office {
 
     pub(crate) fn info(&self) -> &NodeInfo {
         &self.info
+    }
+
+    /// Who may join and leave.
+    pub(crate) fn charter(&self) -> &Charter {
+        &self.charter
     }
 
     /// The cluster that this node belongs to or has promised to belong to.
@@ -380,6 +393,7 @@ impl Office {
                 }
             },
             Request::Join(node) => self.let_in(node).await,
+            Request::ScaleIn => Answer::ScaleIn(self.charter.note()),
             Request::Propose(command) => match self.propose_here(&command).await {
                 Some(Ok(reply)) => Answer::Meta(reply),
                 Some(Err(why)) => Answer::Refused(why),
@@ -420,6 +434,10 @@ impl Office {
     }
 
     async fn let_in(self: &Arc<Self>, node: NodeInfo) -> Answer {
+        let state = self.state.borrow().clone();
+        if let Err(why) = self.charter.lets_in(&node, state.as_deref()) {
+            return Answer::Refused(why);
+        }
         let deadline = Instant::now() + PROPOSE_TIMEOUT;
         let name = node.name.clone();
         let reply = self.propose(MetaCommand::Join(node), deadline).await;

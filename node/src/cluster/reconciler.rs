@@ -24,7 +24,8 @@ use super::office::{Office, PROPOSE_TIMEOUT};
 use super::state::{ClusterState, MetaCommand, MetaReply, NodeId, NodeInfo};
 
 pub(crate) use preview::preview;
-use steps::{describe, next};
+use steps::describe;
+pub(crate) use steps::next;
 
 /// How often the leader looks.
 const INTERVAL: Duration = Duration::from_secs(1);

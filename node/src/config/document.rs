@@ -55,7 +55,7 @@ pub fn markdown(exit_codes: &[(u8, &str)]) -> String {
             );
         }
     }
-    out.push_str(CLIENT);
+    out.push_str(ENVIRONMENT);
     out.push_str("\n## Exit codes\n\n| code | meaning |\n|---|---|\n");
     for (code, meaning) in exit_codes {
         let _ = writeln!(out, "| {code} | {meaning} |");
@@ -63,7 +63,16 @@ pub fn markdown(exit_codes: &[(u8, &str)]) -> String {
     out
 }
 
-const CLIENT: &str = "
+const ENVIRONMENT: &str = "
+## Environment of a pod
+
+With `cluster.membership = \"kubernetes\"` a node asks the API of Kubernetes for the StatefulSet that it is a pod of.
+
+| variable | meaning |
+|---|---|
+| `KUBERNETES_SERVICE_HOST`, `KUBERNETES_SERVICE_PORT` | where that is; every container of a pod has them |
+| `ANTUMBRA_SERVICE_ACCOUNT` | for tests: directory with `token`, `ca.crt` and `namespace`, instead of `/var/run/secrets/kubernetes.io/serviceaccount` |
+
 ## Environment of the client commands
 
 | variable | flag | default | meaning |

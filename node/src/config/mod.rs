@@ -25,5 +25,7 @@ pub use options::{
     Access, Api, Cluster, Config, Http, Limits, Node, OptionInfo, Peer, Raft, SECTIONS,
     SectionInfo, Storage, Telemetry,
 };
-pub use setting::{ByteSize, Literal, LogFormat, Seeds, Setting, Shards, parse_duration};
+pub use setting::{
+    ByteSize, Literal, LogFormat, Membership, Seeds, Setting, Shards, parse_duration,
+};
 pub(crate) use validate::{algorithms, certificate_rules};

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::environment::{Pod, TestSwitches};
-use super::setting::{ByteSize, Literal, LogFormat, Seeds, Setting, Shards};
+use super::setting::{ByteSize, Literal, LogFormat, Membership, Seeds, Setting, Shards};
 
 /// One section of the file, as the docs and the loader see it.
 #[derive(Debug)]
@@ -194,6 +194,11 @@ sections! {
         seeds: Seeds = Seeds::default(),
         /// Seeds that must be there before a new cluster is created; 0 means all of them.
         expect: u32 = 0,
+        /// Who decides which nodes belong to the cluster; the same on all of them. `api`: nodes join by
+        /// themselves and leave by command. `static`: the nodes are those of `cluster.seeds`; no other joins,
+        /// and none is sent away. `kubernetes`: the StatefulSet whose pods the nodes are, each called
+        /// `<statefulset>-<ordinal>`; a node that it does not need any more is sent away.
+        membership: Membership = Membership::Api,
         /// Replicas of every shard of a new cluster; fewer when there are fewer nodes.
         replication_factor: u32 = 3,
         /// A node that cannot be reached for so long is given up: its replicas are built on other nodes, and a

@@ -327,6 +327,39 @@ impl Setting for Shards {
     }
 }
 
+/// Who decides which nodes belong to the cluster.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Membership {
+    /// The list of seeds: nothing joins or leaves.
+    Static,
+    /// Nodes join by themselves and leave by command.
+    Api,
+    /// The StatefulSet that the node is a pod of.
+    Kubernetes,
+}
+
+impl Setting for Membership {
+    const KIND: &'static str = "`static`, `api` or `kubernetes`";
+    const LITERALS: &'static [Literal] = &[Literal::Text];
+
+    fn parse(text: &str) -> Result<Self, String> {
+        match text {
+            "static" => Ok(Self::Static),
+            "api" => Ok(Self::Api),
+            "kubernetes" => Ok(Self::Kubernetes),
+            _ => Err(format!("`{text}` is not {}", Self::KIND)),
+        }
+    }
+
+    fn show(&self) -> String {
+        quoted(match self {
+            Self::Static => "static",
+            Self::Api => "api",
+            Self::Kubernetes => "kubernetes",
+        })
+    }
+}
+
 /// How log lines look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LogFormat {

@@ -10,10 +10,11 @@ use tracing_subscriber::EnvFilter;
 use crate::access::certificate::{Rule, RuleError};
 use crate::access::jwt::{Algorithm, AlgorithmError, LEEWAY_MAX};
 use crate::access::sigv4;
+use crate::kubernetes::PodName;
 use crate::shadows::SHARDS_MAX;
 
 use super::options::{Access, Api, Cluster, Config, Http, Limits, Mqtt, Node, Peer, Raft, Storage};
-use super::setting::{ByteSize, Seeds, Setting, Shards, is_host_port};
+use super::setting::{ByteSize, Membership, Seeds, Setting, Shards, is_host_port};
 
 /// An option whose value cannot be used.
 #[derive(Debug)]
@@ -31,6 +32,7 @@ pub(super) fn validate(config: &Config) -> Vec<Complaint> {
     storage(&mut rules, &config.storage);
     raft(&mut rules, &config.raft);
     cluster(&mut rules, &config.cluster, &config.node);
+    membership(&mut rules, &config.cluster, &config.node);
     peer(&mut rules, &config.peer, &config.cluster.seeds);
     doors(&mut rules, &config.api, &config.http, &config.mqtt);
     access(&mut rules, &config.access);
@@ -151,6 +153,28 @@ fn cluster(rules: &mut Rules, cluster: &Cluster, node: &Node) {
         // A node that is no seed only joins; it has nothing to expect.
         let what = format!("is set, but `{}` is not among the seeds", node.name);
         rules.complain("cluster.expect", what, Some("leave it out".to_owned()));
+    }
+}
+
+/// A gateway comes and goes whoever decides.
+fn membership(rules: &mut Rules, cluster: &Cluster, node: &Node) {
+    let Seeds(seeds) = &cluster.seeds;
+    match cluster.membership {
+        Membership::Kubernetes if node.storage && PodName::parse(&node.name).is_none() => {
+            let what = format!(
+                "is `kubernetes`, and the name `{}` is not that of a pod of a StatefulSet",
+                node.name
+            );
+            let hint = "`node.name` from `metadata.name` of the pod, such as `antumbra-0`";
+            rules.complain("cluster.membership", what, Some(hint.to_owned()));
+        }
+        Membership::Static
+            if node.storage && !seeds.is_empty() && !seeds.contains_key(&node.name) =>
+        {
+            let what = format!("is `static`, and `{}` is not among the seeds", node.name);
+            rules.complain("cluster.membership", what, None);
+        }
+        Membership::Static | Membership::Api | Membership::Kubernetes => {}
     }
 }
 

@@ -6,6 +6,7 @@ mod body;
 pub mod connections;
 mod iotdata;
 mod operations;
+mod prestop;
 mod reply;
 
 use std::net::SocketAddr;
@@ -26,6 +27,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
 use crate::access::Gate;
+use crate::cluster::Office;
 use crate::error::Error;
 use crate::health::Health;
 use crate::metrics::{Answered, Exporter, LINEARIZABLE, NO_READ};
@@ -51,6 +53,8 @@ pub struct Door {
     pub limits: Limits,
     /// Whether the node serves.
     pub health: Health,
+    /// What the node knows of its cluster.
+    pub office: Arc<Office>,
     /// The text of `/metrics`; `None` when another recorder collects them.
     pub metrics: Option<Exporter>,
     /// Wall clock, for the time that replies carry.
@@ -78,6 +82,7 @@ pub fn router(door: Door) -> Router {
         .route("/readyz", get(operations::readyz))
         .route("/startupz", get(operations::startupz))
         .route("/metrics", get(operations::metrics))
+        .route(prestop::PATH, get(prestop::prestop))
         .fallback(|| async { reply::error(&Error::UnknownPath, "") })
         .method_not_allowed_fallback(|| async { reply::error(&Error::MethodNotAllowed, "") })
         .layer(middleware::from_fn_with_state(door.clone(), around))
@@ -151,6 +156,7 @@ fn operation(request: &Request) -> &'static str {
         (iotdata::CONNECTION_PATH, "GET" | "HEAD") => "GetConnection",
         (iotdata::CONNECTION_PATH, "DELETE") => "DeleteConnection",
         ("/" | "/livez" | "/readyz" | "/startupz" | "/metrics", "GET" | "HEAD") => "operations",
+        (prestop::PATH, "GET" | "HEAD") => "operations",
         _ => "other",
     }
 }

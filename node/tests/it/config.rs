@@ -173,6 +173,59 @@ fn files_for_tls_go_together() {
     assert_eq!(found.len(), expected.len(), "{found:#?}");
 }
 
+/// Who decides which nodes belong to the cluster must be able to.
+#[test]
+fn membership_fits_the_name_and_the_seeds() {
+    let of = |membership: &str, node: &str, seeds: &str| {
+        from_file(&format!(
+            "[node]\n{node}\n[cluster]\nmembership = \"{membership}\"\nseeds = \"{seeds}\"\n\
+             [peer]\nadvertise = \"h:7401\"\n"
+        ))
+    };
+    let seeds = "antumbra-0=h0:7401,antumbra-1=h1:7401";
+    for (membership, node, seeds) in [
+        ("kubernetes", "name = \"antumbra-0\"", seeds),
+        ("kubernetes", "name = \"antumbra-12\"", seeds),
+        (
+            "kubernetes",
+            "name = \"gateway-5f7\"\nstorage = false",
+            seeds,
+        ),
+        ("static", "name = \"antumbra-1\"", seeds),
+        ("static", "name = \"alone\"", ""),
+        ("static", "name = \"gateway\"\nstorage = false", seeds),
+        ("api", "name = \"anybody\"", seeds),
+    ] {
+        let loaded = of(membership, node, seeds);
+        assert!(loaded.is_ok(), "{membership} {node}: {loaded:?}");
+    }
+    for (membership, node, part) in [
+        (
+            "kubernetes",
+            "name = \"antumbra\"",
+            "not that of a pod of a StatefulSet",
+        ),
+        (
+            "kubernetes",
+            "name = \"antumbra-01\"",
+            "not that of a pod of a StatefulSet",
+        ),
+        (
+            "static",
+            "name = \"antumbra-2\"",
+            "`antumbra-2` is not among the seeds",
+        ),
+        (
+            "operator",
+            "name = \"antumbra-0\"",
+            "`operator` is not `static`, `api` or `kubernetes`",
+        ),
+    ] {
+        let refused = of(membership, node, seeds).unwrap_err().to_string();
+        assert!(refused.contains(part), "no {part} in {refused}");
+    }
+}
+
 /// What the kubelet says is taken from the environment, and never taken for an option.
 #[test]
 fn surroundings_of_a_pod_are_read() {

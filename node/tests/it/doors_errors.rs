@@ -141,6 +141,7 @@ async fn stranger(site: &Site) -> String {
         caller: Arc::clone(&caller),
         limits: Limits::default(),
         health: site.node.health().clone(),
+        office: site.node.office(),
         metrics: None,
         clock: antumbra_raft::Env::system().clock,
         default_deadline: Duration::from_secs(10),

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use crate::api::Door;
 use crate::cluster::office::Office;
 use crate::cluster::reconciler::preview;
-use crate::cluster::state::{Change, MetaReply, Who};
+use crate::cluster::state::{Change, Life, MetaReply, Who};
 use crate::cluster::{ClusterState, MetaCommand, NodeId};
 use crate::error::Error;
 
@@ -32,6 +32,10 @@ pub(super) async fn resume(
     deadline: Instant,
 ) -> Result<v1::ResumeResponse, Error> {
     let wish = Wish::of_node(door, &request.node, MetaCommand::Resume)?;
+    let life = wish.state.node_named(&request.node);
+    let life = life.map_or(Life::Active, |id| wish.state.life(id));
+    let taken = door.cluster.charter().takes_back(&request.node, life);
+    taken.map_err(not_by_command)?;
     let steps = wish.fulfil(door, request.dry_run, deadline).await?;
     Ok(v1::ResumeResponse { steps })
 }
@@ -42,6 +46,8 @@ pub(super) async fn decommission(
     deadline: Instant,
 ) -> Result<v1::DecommissionResponse, Error> {
     let wish = Wish::of_node(door, &request.node, MetaCommand::Decommission)?;
+    let sent = door.cluster.charter().sends_away(&request.node);
+    sent.map_err(not_by_command)?;
     let steps = wish.fulfil(door, request.dry_run, deadline).await?;
     Ok(v1::DecommissionResponse { steps })
 }
@@ -134,6 +140,13 @@ impl Wish {
         Ok(all
             .map(|(shard, change)| step(&[&self.state, &after], shard, change))
             .collect())
+    }
+}
+
+/// Somebody else decides which nodes belong to the cluster.
+fn not_by_command(why: String) -> Error {
+    Error::ConditionFailed {
+        condition: why.into(),
     }
 }
 

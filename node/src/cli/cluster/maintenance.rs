@@ -141,6 +141,9 @@ fn refused(verb: &str, node: &str, status: &tonic::Status) -> Problem {
         Code::InvalidArgument | Code::Unavailable => {
             problem.try_this("`antumbra cluster nodes` to see them all and who is in maintenance")
         }
+        Code::FailedPrecondition => {
+            problem.try_this("docs/cluster.md: `cluster.membership` says who decides")
+        }
         _ => problem,
     }
 }
