@@ -15,6 +15,7 @@ mod device;
 mod input;
 mod mqtt;
 mod output;
+mod prestop;
 mod problem;
 mod role;
 mod serve;
@@ -68,6 +69,7 @@ enum Command {
     Config(config::Verb),
     #[command(subcommand)]
     Cert(cert::Verb),
+    Prestop(prestop::Args),
     Version(version::Args),
     Completions(completions::Args),
 }
@@ -126,6 +128,7 @@ fn dispatch(command: Command, context: &Context) -> Result<(), Problem> {
         Command::Bench(verb) => verb.run(context),
         Command::Config(verb) => verb.run(context),
         Command::Cert(verb) => verb.run(),
+        Command::Prestop(args) => prestop::run(&args),
         Command::Version(args) => version::run(&args),
         Command::Completions(args) => completions::run(&args),
     }

@@ -23,6 +23,7 @@ mod doors_input;
 mod doors_support;
 mod doors_tls;
 mod doors_tls_reload;
+mod membership;
 mod peer_calls;
 mod peer_certificates;
 mod peer_links;
