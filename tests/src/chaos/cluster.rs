@@ -176,6 +176,18 @@ impl Cluster {
         (self.network.address(node), MQTT).into()
     }
 
+    /// Where a node serves HTTP.
+    pub fn http(&self, node: usize) -> SocketAddr {
+        (self.network.address(node), HTTP).into()
+    }
+
+    /// Adds variables to the environment of every process that is started from now on.
+    pub fn add_environment(&mut self, variables: &[(String, String)]) {
+        for member in &mut self.members {
+            member.launch.environment.extend_from_slice(variables);
+        }
+    }
+
     /// Waits until the process of a node has ended by itself. True when it ended with success.
     pub fn wait_ended(&mut self, node: usize, limit: Duration) -> Result<bool> {
         let process = self.process(node)?;

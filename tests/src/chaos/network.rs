@@ -82,6 +82,11 @@ impl Network {
         self.address_of(node as u8 + 1)
     }
 
+    /// The address of this process, where nodes reach what it serves.
+    pub fn client_address(&self) -> Ipv4Addr {
+        self.address_of(CLIENT)
+    }
+
     fn address_of(&self, host: u8) -> Ipv4Addr {
         let [a, b, c] = self.subnet;
         Ipv4Addr::new(a, b, c, host)

@@ -39,6 +39,7 @@ mod mqtt_sessions;
 mod mqtt_shadows;
 mod mqtt_stop;
 mod mqtt_tenants;
+mod scale_in;
 mod snapshot;
 mod tidy;
 mod tidy_docs;
