@@ -418,6 +418,8 @@ fn is_proven(history: &History, ordinal: u32) -> bool {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig::with_cases(4_096))]
+
     /// What is decided keeps every rule, and what no rule forbids is decided.
     #[test]
     fn decisions_keep_every_rule(
