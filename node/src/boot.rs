@@ -98,13 +98,7 @@ pub async fn start(config: Config, listeners: Listeners) -> Result<Node, Error> 
         directory: Arc::clone(&directory),
         charter,
     });
-    let mut running = Running::new(
-        directory,
-        host,
-        office,
-        &config.node,
-        health.clone(),
-    );
+    let mut running = Running::new(directory, host, office, &config.node, health.clone());
 
     // 4. to 7. happen on open stores, which a failure must close.
     let serving = serve(

@@ -58,6 +58,7 @@ def storage_nodes_are_as_designed(objects):
     probes = {"startupProbe": "/startupz", "livenessProbe": "/livez", "readinessProbe": "/readyz"}
     container = pod["containers"][0]
     startup = container["startupProbe"]
+    scheme = startup["httpGet"].get("scheme", "HTTP").lower()
     facts = {
         "starts in parallel": spec["podManagementPolicy"] == "Parallel",
         "updates one at a time": rolling["maxUnavailable"] == 1 and "partition" in rolling,
@@ -65,7 +66,7 @@ def storage_nodes_are_as_designed(objects):
         "keeps volumes": retention == {"whenDeleted": "Retain", "whenScaled": "Retain"},
         "has ten minutes to stop": pod["terminationGracePeriodSeconds"] == 600,
         "waits in preStop": container["lifecycle"]["preStop"]["exec"]["command"]
-        == ["/usr/local/bin/antumbra", "prestop"],
+        == ["/usr/local/bin/antumbra", "prestop", "--endpoint", f"{scheme}://localhost:7480"],
         "may start for half an hour": startup["periodSeconds"] * startup["failureThreshold"] == 1800,
         "asks the right doors": all(
             container[probe]["httpGet"] == {**container["startupProbe"]["httpGet"], "path": path}
