@@ -207,7 +207,7 @@ sections! {
         /// Shards whose replicas are moved at the same time.
         moves_max: u32 = 2,
         /// Most bytes of snapshots that the node sends each second, to replicas that are new or far behind.
-        copy_bytes_per_second: ByteSize = ByteSize::mib(64),
+        copy_bytes_per_second: ByteSize = ByteSize::mib(32),
     }
 
     /// The link between the nodes of a cluster.

@@ -166,11 +166,6 @@ impl Cluster {
         (self.options.nodes..self.members.len()).collect()
     }
 
-    /// Where a node serves HTTP.
-    pub fn http(&self, node: usize) -> SocketAddr {
-        (self.network.address(node), HTTP).into()
-    }
-
     /// Where a node serves MQTT.
     pub fn mqtt(&self, node: usize) -> SocketAddr {
         (self.network.address(node), MQTT).into()

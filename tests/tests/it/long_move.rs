@@ -224,7 +224,8 @@ async fn long_a_large_shard_moves_quietly() {
         spares: 1,
         binary: environment::binary(),
         disks: false,
-        environment: Vec::new(),
+        // Fifteen replicas on four nodes: one has three, and either side of a move is even.
+        environment: vec![("ANTUMBRA_CLUSTER_SHARDS".to_owned(), "4".to_owned())],
     })
     .unwrap();
     let all = [0, 1, 2, 3];
