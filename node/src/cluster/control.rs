@@ -229,6 +229,9 @@ mod tests {
         let answer = Answer::NotLeader(Some("node-2".into()));
         assert_eq!(&answer.encode()[..], b"\x74{\"NotLeader\":\"node-2\"}");
         assert_eq!(Answer::decode(&answer.encode()), Some(answer));
+        assert_eq!(&Request::ScaleIn.encode()[..], b"\x73\"ScaleIn\"");
+        let answer = Answer::ScaleIn(Some("x".into()));
+        assert_eq!(&answer.encode()[..], b"\x74{\"ScaleIn\":\"x\"}");
         assert_eq!(Request::decode(b"\x73{\"Explode\":{}}"), None);
         assert_eq!(Request::decode(b"\x74\"Replicas\""), None);
     }
