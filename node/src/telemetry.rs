@@ -12,6 +12,9 @@ use tracing_subscriber::{EnvFilter, Registry, fmt, reload};
 
 use crate::config::{LogFormat, Telemetry};
 
+/// The target of the lines that say which requests came and what came of them. Off unless a filter names it.
+pub(crate) const REQUESTS: &str = "antumbra::requests";
+
 /// Longest filter that is taken at run time.
 const FILTER_BYTES_MAX: usize = 1024;
 /// Most parts of it.
@@ -23,7 +26,7 @@ static FILTER: OnceLock<reload::Handle<EnvFilter, Registry>> = OnceLock::new();
 /// Starts logging for the whole process. A process that already logs (a test with several nodes)
 /// keeps what it has.
 pub fn start(config: &Telemetry, colors: Colors) -> Result<(), ParseError> {
-    let filter = EnvFilter::builder().parse(&config.log_filter)?;
+    let filter = EnvFilter::builder().parse(complete(&config.log_filter))?;
     let (filter, handle) = reload::Layer::new(filter);
     let registry = tracing_subscriber::registry().with(filter);
     let lines = fmt::layer().with_writer(io::stderr);
@@ -39,6 +42,14 @@ pub fn start(config: &Telemetry, colors: Colors) -> Result<(), ParseError> {
         let _ = FILTER.set(handle);
     }
     Ok(())
+}
+
+/// A filter that says what becomes of [`REQUESTS`]: nothing, unless it is named.
+fn complete(filter: &str) -> String {
+    match filter.contains(REQUESTS) {
+        true => filter.to_owned(),
+        false => format!("{filter},{REQUESTS}=off"),
+    }
 }
 
 /// When text is coloured.
@@ -91,7 +102,7 @@ pub fn check_filter(filter: &str) -> Result<(), FilterError> {
         let is_word = level.bytes().all(|byte| byte.is_ascii_alphabetic());
         !level.is_empty() && is_word && level.parse::<LevelFilter>().is_ok()
     };
-    for part in filter.split(',').map(str::trim) {
+    for part in filter.split(',') {
         let good = match part.split_once('=') {
             Some((target, level)) => is_target(target) && is_level(level),
             None => is_level(part),
@@ -108,7 +119,7 @@ pub fn check_filter(filter: &str) -> Result<(), FilterError> {
 /// understood. May be called from any thread.
 pub fn set_filter(filter: &str) -> Result<String, FilterError> {
     check_filter(filter)?;
-    let filter = EnvFilter::builder().parse(filter)?;
+    let filter = EnvFilter::builder().parse(complete(filter))?;
     let handle = FILTER.get().ok_or(FilterError::NotOurs)?;
     handle.reload(filter).map_err(|_| FilterError::NotOurs)?;
     self::filter()
@@ -139,7 +150,7 @@ mod tests {
             "info",
             "OFF",
             "info,openraft=error",
-            "warn, antumbra::http=debug",
+            "warn,antumbra::http=debug",
         ] {
             assert!(check_filter(good).is_ok(), "{good}");
             assert!(EnvFilter::builder().parse(good).is_ok(), "{good}");
@@ -156,11 +167,20 @@ mod tests {
             "[request]=trace",
             "antumbra[request{command=\"(a+)+\"}]=trace",
             "info\nwarn",
+            "warn, openraft=error",
             &long,
             &many,
         ] {
             assert!(check_filter(bad).is_err(), "{bad:?}");
         }
+    }
+
+    /// A line for each request is for who asks for it.
+    #[test]
+    fn requests_are_logged_only_where_they_are_named() {
+        assert_eq!(complete("info"), "info,antumbra::requests=off");
+        let named = "warn,antumbra::requests=info";
+        assert_eq!(complete(named), named);
     }
 
     /// A process whose log is somebody else's says so instead of pretending.

@@ -14,11 +14,12 @@ use axum::http::{HeaderMap, HeaderValue, Response};
 use axum::middleware::Next;
 use tokio::time::{Instant, timeout_at};
 use tonic::{Code, Status};
-use tracing::{Instrument, debug};
+use tracing::{Instrument, info};
 
 use super::Settings;
 use crate::error::Error;
 use crate::metrics::{Answered, LINEARIZABLE, LOCAL, NO_READ};
+use crate::telemetry::REQUESTS;
 use crate::trace;
 
 /// How much longer than its deadline a call may take to say what became of it.
@@ -90,7 +91,7 @@ pub(super) async fn around(
         .extensions()
         .get::<Status>()
         .map_or(Code::Ok, Status::code);
-    span.in_scope(|| debug!(method, code = name_of(code), "grpc request"));
+    span.in_scope(|| info!(target: REQUESTS, method, code = name_of(code), "grpc request"));
     Answered {
         api: "grpc",
         op: method,

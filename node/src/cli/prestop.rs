@@ -20,8 +20,9 @@ use patience::{Heard, Patience, Step};
 
 /// Pause between two questions.
 const PAUSE: Duration = Duration::from_millis(500);
-/// The node asks the API of Kubernetes before it answers, which takes four seconds at most.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(6);
+/// The node asks the API of Kubernetes before it answers, for which it waits two seconds at most, and which takes
+/// four at most.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(8);
 
 /// Wait until the node of this pod may be stopped
 #[derive(Debug, clap::Args)]

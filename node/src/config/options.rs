@@ -329,7 +329,8 @@ sections! {
     /// Logs. Metrics are served at `/metrics` of the HTTP door.
     telemetry: Telemetry {
         /// What is logged: `error`, `warn` or `info`, or a filter per target such as
-        /// `info,openraft=warn`. Finer levels are not compiled in.
+        /// `info,openraft=warn`. Finer levels are not compiled in. With `antumbra::requests=info` in it there
+        /// is a line for every request. `antumbra cluster log-level` changes it while the node runs.
         log_filter: String = "info,openraft=error".to_owned(),
         /// How log lines on standard error look.
         log_format: LogFormat = LogFormat::Text,

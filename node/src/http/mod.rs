@@ -32,6 +32,7 @@ use crate::error::Error;
 use crate::health::Health;
 use crate::metrics::{Answered, Exporter, LINEARIZABLE, NO_READ};
 use crate::shadows::{Caller, Shadows};
+use crate::telemetry::REQUESTS;
 use crate::tls::Tls;
 use crate::trace;
 
@@ -127,7 +128,7 @@ async fn around(State(door): State<Door>, mut request: Request, next: Next) -> R
         response.headers_mut().insert(reply::REQUEST_ID, value);
     }
     let code = response.status().as_u16();
-    span.in_scope(|| tracing::debug!(operation, code, "http request"));
+    span.in_scope(|| tracing::info!(target: REQUESTS, operation, code, "http request"));
     Answered {
         api: "http",
         op: operation,

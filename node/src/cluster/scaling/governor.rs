@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, sleep_until};
 use tracing::info;
 
 use crate::config::Config;
@@ -12,10 +12,8 @@ use crate::kubernetes::{Client, Error, PodName};
 use super::decision::Why;
 use super::reads::Found;
 
-/// Whoever is content with what was read a moment ago asks the API no more often.
+/// All callers of the door together have the API asked no more often.
 const RECENT: Duration = Duration::from_secs(2);
-/// While the API does not answer, what it has said counts for so long.
-const REMEMBERED: Duration = Duration::from_secs(60);
 /// Pause before a node that is not needed looks again.
 const PAUSE: Duration = Duration::from_secs(2);
 
@@ -24,16 +22,9 @@ const PAUSE: Duration = Duration::from_secs(2);
 pub(crate) struct Governor {
     client: Client,
     pod: PodName,
-    last: tokio::sync::Mutex<Last>,
+    /// When the last question for a caller was begun, and what came of it.
+    last: tokio::sync::Mutex<Option<(Instant, Found)>>,
     note: Mutex<Option<String>>,
-}
-
-/// What was read last.
-#[derive(Debug, Default)]
-struct Last {
-    asked: Option<(Instant, Found)>,
-    /// The last time that the API answered.
-    known: Option<(Instant, Found)>,
 }
 
 impl Governor {
@@ -74,26 +65,21 @@ impl Governor {
         }
     }
 
-    /// What was read a moment ago. All callers together ask the API every two seconds at most; while it does not
-    /// answer, they hear for a minute what it has said. May be dropped midway.
-    pub(super) async fn recent(&self) -> Found {
+    /// What the API says when it is asked after the call began: what was read before may not know yet why the pod
+    /// is stopped. Callers share a question; there is one every two seconds at most, for which they wait. May be
+    /// dropped midway.
+    pub(super) async fn fresh(&self) -> Found {
+        let came = Instant::now();
         let mut last = self.last.lock().await;
-        let now = Instant::now();
-        let since = |known: &Option<(Instant, Found)>, limit| {
-            let (at, found) = known.as_ref()?;
-            (now.duration_since(*at) < limit).then(|| found.clone())
-        };
-        if let Some(found) = since(&last.asked, RECENT) {
-            return found;
-        }
-        let found = match self.read().await {
-            Found::Unknown(why) => since(&last.known, REMEMBERED).unwrap_or(Found::Unknown(why)),
-            found => {
-                last.known = Some((now, found.clone()));
-                found
+        if let Some((begun, found)) = &*last {
+            if *begun >= came {
+                return found.clone();
             }
-        };
-        last.asked = Some((Instant::now(), found.clone()));
+            sleep_until(*begun + RECENT).await;
+        }
+        let begun = Instant::now();
+        let found = self.read().await;
+        *last = Some((begun, found.clone()));
         found
     }
 
@@ -165,19 +151,30 @@ mod tests {
     }
 
     /// Whoever reaches the door of a node must not make it ask the API again and again, and a pod that stops must
-    /// not be misled when the API is away for a moment.
+    /// not be misled by what was read before the StatefulSet was scaled.
     #[tokio::test]
-    async fn doors_hear_what_was_read_a_moment_ago() {
+    async fn doors_share_questions_that_are_asked_after_they_came() {
         let (governor, server, _account) = governor("antumbra-4").await;
         let five = |found: Found| matches!(found, Found::Set(set) if set.replicas == 5);
-        let all = futures::future::join_all((0..20).map(|_| governor.recent()));
+        let all = futures::future::join_all((0..20).map(|_| governor.fresh()));
         assert!(all.await.into_iter().all(five));
-        assert_eq!(server.asked.lock().len(), 1);
+        // Those who came while the first question was under way share the next one.
+        let asked = server.asked.lock().len();
+        assert!(asked <= 2, "{asked} questions");
+        // Whoever comes now hears of what happens now, if a moment later.
+        let Reply::Answer(code, text) = set("", "") else {
+            panic!("no answer");
+        };
+        let scaled = text.replace(r#""replicas":5"#, r#""replicas":3"#);
+        *server.reply.lock() = Reply::Answer(code, scaled);
+        let begun = Instant::now();
+        let found = governor.fresh().await;
+        assert!(matches!(found, Found::Set(set) if set.replicas == 3));
+        assert!(begun.elapsed() >= RECENT / 2, "asked again at once");
+        assert_eq!(server.asked.lock().len(), asked + 1);
         *server.reply.lock() = Reply::Answer(500, String::new());
-        sleep(RECENT).await;
-        assert!(five(governor.recent().await), "it was known a moment ago");
-        assert_eq!(server.asked.lock().len(), 2);
-        assert!(matches!(governor.read().await, Found::Unknown(_)));
+        assert!(matches!(governor.fresh().await, Found::Unknown(_)));
+        assert_eq!(server.asked.lock().len(), asked + 2);
     }
 
     /// A blank pod that is not needed does not join, and neither does one that cannot know.

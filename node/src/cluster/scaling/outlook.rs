@@ -44,7 +44,7 @@ pub(crate) async fn outlook(office: &Arc<Office>) -> Outlook {
     let me = office.info();
     let governor = office.charter().governor();
     let set = match governor {
-        Some(governor) => Some((governor.ordinal(), governor.recent().await)),
+        Some(governor) => Some((governor.ordinal(), governor.fresh().await)),
         None => None,
     };
     // After the StatefulSet: what was asked for a while ago may have happened.

@@ -10,12 +10,13 @@ use antumbra_shadow::{DeviceKey, Draft, Failure};
 use futures::future::BoxFuture;
 use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
-use tracing::{Instrument, debug};
+use tracing::{Instrument, info};
 
 use crate::shadows::attached::ATTACH_V1;
 use crate::shadows::context::ShardContext;
 use crate::shadows::question::Question;
 use crate::shadows::{Inner, Shadows, metrics};
+use crate::telemetry::REQUESTS;
 use crate::trace;
 
 use super::restore::RESTORE_V1;
@@ -105,7 +106,8 @@ impl Shadows {
         draft: Draft,
         deadline: Instant,
     ) -> Answer {
-        debug!(shard = %context.id(), "serve a command that another node sent");
+        let shard = context.id();
+        info!(target: REQUESTS, %shard, "serve a command that another node sent");
         match context.submit(device, draft, deadline).await {
             Ok(outcome) => Answer::Outcome(outcome),
             Err(Failure::NotLeader) => {
