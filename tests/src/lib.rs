@@ -4,6 +4,7 @@
 //! - [`node`] starts, kills and restarts the binary; [`disk`] gives it a disk whose power can be cut.
 //! - [`client`], [`http`] and [`python`] talk to it as users do; [`admin`] makes tenants.
 //! - [`kubernetes`] plays the API of Kubernetes, as far as a node asks it.
+//! - [`kubesim`] plays Kubernetes for the Helm chart.
 //! - [`load`] writes and remembers every acknowledgement; [`checker`] judges the memory against what
 //!   the node shows afterwards. The checkers know nothing of the node and are tested on wrong
 //!   histories of their own.
@@ -22,6 +23,7 @@ pub mod environment;
 pub mod files;
 pub mod http;
 pub mod kubernetes;
+pub mod kubesim;
 pub mod load;
 pub mod mqtt;
 pub mod node;
