@@ -49,6 +49,16 @@ pub fn python() -> PathBuf {
     venv.join("bin/python")
 }
 
+/// Where `deploy/ci/setup` installs the tools for what is in `deploy`.
+pub fn deploy_tools() -> PathBuf {
+    env::var_os("ANTUMBRA_DEPLOY_TOOLS")
+        .map(PathBuf::from)
+        .unwrap_or_else(|| {
+            let home = env::var_os("HOME").expect("HOME is set");
+            PathBuf::from(home).join(".cache/antumbra/deploy-tools")
+        })
+}
+
 /// The root of the repository.
 pub fn repository() -> PathBuf {
     let tests = PathBuf::from(env!("CARGO_MANIFEST_DIR"));

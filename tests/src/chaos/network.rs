@@ -4,12 +4,13 @@
 //! Everything carries the id of this process in its name, so that runs side by side do not meet, and
 //! what a killed run left behind is found by the next one. Needs root.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 
 use super::command::{run, run_with};
 
@@ -23,7 +24,9 @@ const CLIENT: u8 = 254;
 pub struct Network {
     bridge: String,
     subnet: [u8; 3],
-    namespaces: Vec<String>,
+    namespaces: BTreeMap<usize, String>,
+    /// The number of the next node that comes.
+    next: usize,
 }
 
 /// Packets that do not arrive: what `at` receives from `from`.
@@ -42,17 +45,43 @@ impl Network {
         let mut network = Network {
             bridge: format!("{BRIDGE}{id}"),
             subnet: free_subnet(id)?,
-            namespaces: Vec::new(),
+            namespaces: BTreeMap::new(),
+            next: 0,
         };
         let bridge = network.bridge.clone();
         run("ip", &["link", "add", &bridge, "type", "bridge"])?;
         let address = format!("{}/24", network.address_of(CLIENT));
         run("ip", &["addr", "add", &address, "dev", &bridge])?;
         run("ip", &["link", "set", &bridge, "up"])?;
-        for node in 0..nodes {
-            network.join(node)?;
+        for _ in 0..nodes {
+            network.add()?;
         }
         Ok(network)
+    }
+
+    /// Adds a node, and gives its number. Numbers and addresses are never used again.
+    pub fn add(&mut self) -> Result<usize> {
+        let node = self.next;
+        ensure!(
+            node + 1 < usize::from(CLIENT),
+            "this network has had all the nodes that it has addresses for"
+        );
+        self.next += 1;
+        self.join(node)?;
+        Ok(node)
+    }
+
+    /// Takes a node away. Processes in its namespace are cut off, and its address is gone.
+    pub fn remove(&mut self, node: usize) -> Result<()> {
+        let namespace = self.namespaces.remove(&node);
+        let namespace = namespace.with_context(|| format!("there is no node {node}"))?;
+        run("ip", &["netns", "del", &namespace])?;
+        Ok(())
+    }
+
+    /// The address of this process, which every node reaches.
+    pub fn client(&self) -> Ipv4Addr {
+        self.address_of(CLIENT)
     }
 
     fn join(&mut self, node: usize) -> Result<()> {
@@ -60,7 +89,7 @@ impl Network {
         let namespace = format!("{NAMESPACE}{id}-{}", node + 1);
         let outside = format!("anv{id}n{}", node + 1);
         run("ip", &["netns", "add", &namespace])?;
-        self.namespaces.push(namespace.clone());
+        self.namespaces.insert(node, namespace.clone());
         let peer = ["type", "veth", "peer", "name", "eth0", "netns", &namespace];
         run("ip", &[&["link", "add", &outside][..], &peer].concat())?;
         run(
@@ -95,13 +124,13 @@ impl Network {
     /// The file that stands for the namespace of a node. Entering it changes nothing but the
     /// network: the mounts stay those of the whole system, which a disk that is unmounted needs.
     pub fn namespace(&self, node: usize) -> PathBuf {
-        Path::new("/run/netns").join(&self.namespaces[node])
+        Path::new("/run/netns").join(&self.namespaces[&node])
     }
 
     /// Drops packets as the cuts say, instead of whatever was cut before.
     pub fn cut(&self, cuts: &[Cut]) -> Result<()> {
         self.heal()?;
-        for node in 0..self.namespaces.len() {
+        for &node in self.namespaces.keys() {
             let own: Vec<String> = cuts
                 .iter()
                 .filter(|cut| cut.at == node)
@@ -139,7 +168,7 @@ impl Network {
 
     /// Takes all rules away.
     pub fn heal(&self) -> Result<()> {
-        for node in 0..self.namespaces.len() {
+        for &node in self.namespaces.keys() {
             self.nft(node, &["flush", "ruleset"], "")?;
         }
         Ok(())
@@ -158,7 +187,7 @@ impl Network {
 impl Drop for Network {
     fn drop(&mut self) {
         // A namespace takes its end of the cable with it, and that the other end.
-        for namespace in &self.namespaces {
+        for namespace in self.namespaces.values() {
             run("ip", &["netns", "del", namespace]).ok();
         }
         run("ip", &["link", "del", &self.bridge]).ok();
@@ -203,6 +232,6 @@ pub fn remove_leftovers() -> Result<()> {
 }
 
 /// Whether no process has this id.
-pub(super) fn is_gone(id: &str) -> bool {
+pub(crate) fn is_gone(id: &str) -> bool {
     id.parse::<u32>().is_ok() && fs::metadata(format!("/proc/{id}")).is_err()
 }

@@ -67,10 +67,16 @@ pub fn are_even(nodes: &[Value], count: usize) -> bool {
 /// Fails, saying why, unless every shard has all its replicas, all of them follow their leader, and
 /// they are equal.
 pub fn check_repaired(cluster: &Cluster, node: usize) -> Result<()> {
-    for shard in shards(cluster, node)? {
-        judge_shard(&shard, cluster.nodes().min(3))?;
+    let shards = shards(cluster, node)?;
+    judge_repaired(&shards, &verify(cluster, node)?, cluster.nodes().min(3))
+}
+
+/// As [`check_repaired`], of what `cluster shards` and `cluster verify` said and so many replicas.
+pub fn judge_repaired(shards: &[Value], verified: &str, replicas: usize) -> Result<()> {
+    for shard in shards {
+        judge_shard(shard, replicas)?;
     }
-    let report = hashes::judge(&verify(cluster, node)?);
+    let report = hashes::judge(verified);
     ensure!(report.violations.is_empty(), "{:?}", report.violations);
     Ok(())
 }

@@ -23,6 +23,8 @@ mod durability_kill;
 mod durability_power;
 mod durability_restart;
 mod logs;
+mod kubesim_operations;
+mod kubesim_scale;
 mod long_cluster;
 mod long_disk;
 mod long_move;

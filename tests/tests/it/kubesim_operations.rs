@@ -1,0 +1,203 @@
+//! The rendered chart in the hands of an operator: pods are evicted, killed and lose their volumes,
+//! updates go wrong and right, and everything is uninstalled and installed again.
+
+use std::net::SocketAddr;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use antumbra_proto::v1;
+use antumbra_tests::chaos::topology;
+use antumbra_tests::client::Client as Grpc;
+use antumbra_tests::kubesim::cluster::{Simulation, View};
+use antumbra_tests::kubesim::controller::budget::Answer;
+use antumbra_tests::{environment, waiting};
+use serde_json::{Value, json};
+
+use crate::kubesim_scale::{LIMIT, PODS, address, ask, chart, install, list};
+
+/// An update that does not work is watched for so long.
+const STUCK_FOR: Duration = Duration::from_secs(5);
+
+fn devices() -> Vec<String> {
+    (0..50).map(|nth| format!("kept-{nth}")).collect()
+}
+
+fn grpc(simulation: &Simulation, pod: &str) -> Grpc {
+    Grpc::new(SocketAddr::from((address(simulation, pod), 7400)))
+}
+
+/// Every device is what it was last told to be, whichever pod is asked.
+async fn check(simulation: &Simulation, number: u64) {
+    for pod in simulation.pods().unwrap().iter().filter(|pod| pod.is_ready) {
+        let found = grpc(simulation, &pod.name)
+            .get_all(&devices())
+            .await
+            .unwrap();
+        let is_wrong = |shadow: &v1::Shadow| {
+            let desired: Value = serde_json::from_str(&shadow.desired_json).unwrap();
+            desired != json!({"n": number})
+        };
+        let wrong = found.iter().find(|(_, shadow)| is_wrong(shadow));
+        assert!(wrong.is_none(), "{} says {wrong:?}", pod.name);
+    }
+}
+
+fn view(pods: &[View], name: &str) -> Option<View> {
+    pods.iter().find(|pod| pod.name == name).cloned()
+}
+
+fn see(simulation: &Simulation, name: &str) -> View {
+    view(&simulation.pods().unwrap(), name).unwrap()
+}
+
+/// Waits until all pods are ready and every shard has all its replicas, equal to each other.
+fn wait_repaired(simulation: &Simulation) {
+    simulation.until_ready(&PODS[..3], LIMIT).unwrap();
+    let mut why = None;
+    let repaired = waiting::until("every shard is repaired", LIMIT, || {
+        thread::sleep(Duration::from_millis(200));
+        let shards = list(simulation, "shards");
+        let judged = match shards.is_empty() {
+            true => Err(anyhow::anyhow!("nobody lists the shards")),
+            false => topology::judge_repaired(&shards, &ask(simulation, &["cluster", "verify"]), 3),
+        };
+        why = judged.err();
+        why.is_none().then_some(())
+    });
+    repaired.unwrap_or_else(|error| panic!("{error}: {why:?}"));
+}
+
+/// The budget lets one pod go and holds the next one until it is back. A pod that is made again has
+/// another address and its former volume.
+fn evict(simulation: &Simulation) {
+    let before = see(simulation, PODS[2]);
+    assert_eq!(simulation.evict(PODS[2]).unwrap(), Answer::Evicted);
+    let held = simulation.evict(PODS[1]).unwrap();
+    assert!(matches!(held, Answer::TooManyRequests(_)), "{held:?}");
+    let back = simulation.until("the evicted pod is back", LIMIT, |pods| {
+        view(pods, PODS[2]).filter(|pod| pod.is_ready && pod.address != before.address)
+    });
+    assert_eq!(back.unwrap().restarts, 0);
+    wait_repaired(simulation);
+    let endings = simulation.endings().unwrap();
+    let ended: Vec<&str> = endings.iter().map(|ending| ending.pod.as_str()).collect();
+    assert_eq!(ended, [PODS[2]], "nobody else has ended");
+    assert!(endings[0].was_asked && !endings[0].was_killed && endings[0].status.success());
+}
+
+/// A container that is killed is started again in its pod, with its volume or without.
+fn crash(simulation: &Simulation) {
+    simulation.kill(PODS[0]).unwrap();
+    wait_restarted(simulation, PODS[0], 1);
+    wait_repaired(simulation);
+    simulation.lose_volume(PODS[1]).unwrap();
+    wait_restarted(simulation, PODS[1], 1);
+    wait_repaired(simulation);
+}
+
+fn wait_restarted(simulation: &Simulation, name: &str, restarts: u32) {
+    let what = format!("{name} has been started again");
+    simulation
+        .until(&what, LIMIT, |pods| {
+            view(pods, name).filter(|pod| pod.restarts == restarts && pod.is_ready)
+        })
+        .unwrap();
+}
+
+/// An update with which no pod starts stops at the first one, and is over when it is taken back and
+/// that pod is deleted.
+async fn update_wrongly(simulation: &Simulation, good: &str) {
+    let before = see(simulation, PODS[0]).revision;
+    let bad = chart(&["config.raft.heartbeat=never"]);
+    assert_eq!(simulation.apply(&bad).unwrap(), None);
+    simulation
+        .until("the new revision fails again and again", LIMIT, |pods| {
+            view(pods, PODS[2]).filter(|pod| pod.revision != before && pod.restarts >= 2)
+        })
+        .unwrap();
+    let begun = Instant::now();
+    while begun.elapsed() < STUCK_FOR {
+        for name in &PODS[..2] {
+            let pod = see(simulation, name);
+            assert!(pod.revision == before && !pod.is_terminating, "{pod:?}");
+        }
+        thread::sleep(Duration::from_millis(200));
+    }
+    check(simulation, 1).await;
+    assert_eq!(simulation.apply(good).unwrap(), None);
+    simulation.delete(PODS[2]).unwrap();
+    simulation
+        .until("the old revision is back", LIMIT, |pods| {
+            view(pods, PODS[2]).filter(|pod| pod.revision == before && pod.is_ready)
+        })
+        .unwrap();
+    wait_repaired(simulation);
+}
+
+/// An update that works goes from the highest pod to the lowest.
+fn update(simulation: &Simulation) {
+    let before = see(simulation, PODS[0]).revision;
+    let known = simulation.endings().unwrap().len();
+    let changed = chart(&["config.node.shutdown_timeout=11s"]);
+    assert_eq!(simulation.apply(&changed).unwrap(), None);
+    simulation
+        .until("all pods have the new revision", 2 * LIMIT, |pods| {
+            let is_new = |pod: &View| pod.is_ready && pod.revision != before;
+            (pods.len() == 3 && pods.iter().all(is_new)).then_some(())
+        })
+        .unwrap();
+    let endings = simulation.endings().unwrap();
+    let order: Vec<&str> = endings[known..]
+        .iter()
+        .map(|ending| ending.pod.as_str())
+        .collect();
+    assert_eq!(order, [PODS[2], PODS[1], PODS[0]]);
+    let is_good =
+        |pod: &antumbra_tests::kubesim::node::Ending| !pod.was_killed && pod.status.success();
+    assert!(
+        endings[known..].iter().all(is_good),
+        "{:?}",
+        &endings[known..]
+    );
+    wait_repaired(simulation);
+}
+
+/// Uninstalling leaves the volumes, and with them everything.
+fn reinstall(simulation: &Simulation, good: &str) {
+    simulation.uninstall().unwrap();
+    simulation
+        .until("all pods are gone", LIMIT, |pods| {
+            pods.is_empty().then_some(())
+        })
+        .unwrap();
+    let claims: Vec<String> = simulation.claims().unwrap().into_iter().collect();
+    assert_eq!(
+        claims,
+        ["data-antumbra-0", "data-antumbra-1", "data-antumbra-2"]
+    );
+    assert_eq!(simulation.apply(good).unwrap(), None);
+    wait_repaired(simulation);
+}
+
+/// Whatever an operator does with the pods, everything is still there, and at every pod the same.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn kubesim_operates_without_loss() {
+    if !environment::can_use_root(1) {
+        return;
+    }
+    let good = chart(&["config.node.shutdown_timeout=10s"]);
+    let simulation = install(&good);
+    let first = grpc(&simulation, PODS[0]);
+    first.update_all(&devices(), r#"{"n":1}"#).await.unwrap();
+    check(&simulation, 1).await;
+    evict(&simulation);
+    check(&simulation, 1).await;
+    crash(&simulation);
+    check(&simulation, 1).await;
+    update_wrongly(&simulation, &good).await;
+    check(&simulation, 1).await;
+    update(&simulation);
+    check(&simulation, 1).await;
+    reinstall(&simulation, &good);
+    check(&simulation, 1).await;
+}
