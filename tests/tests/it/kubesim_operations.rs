@@ -1,5 +1,6 @@
 //! The rendered chart in the hands of an operator: pods are evicted, killed and lose their volumes,
-//! updates go wrong and right, and everything is uninstalled and installed again.
+//! updates go wrong and right, everything is parked for a while, uninstalled and installed again, and
+//! a grace is too short.
 
 use std::net::SocketAddr;
 use std::thread;
@@ -13,10 +14,14 @@ use antumbra_tests::kubesim::controller::budget::Answer;
 use antumbra_tests::{environment, waiting};
 use serde_json::{Value, json};
 
-use crate::kubesim_scale::{LIMIT, PODS, address, ask, chart, install, list};
+use crate::kubesim_scale::{
+    LIMIT, PODS, SET, address, ask, chart, install, list, wait_even, wait_members,
+};
 
 /// An update that does not work is watched for so long.
 const STUCK_FOR: Duration = Duration::from_secs(5);
+/// No node leaves in so short a time: for 15 seconds nobody is sure that it should.
+const TOO_SHORT: Duration = Duration::from_secs(10);
 
 fn devices() -> Vec<String> {
     (0..50).map(|nth| format!("kept-{nth}")).collect()
@@ -24,6 +29,16 @@ fn devices() -> Vec<String> {
 
 fn grpc(simulation: &Simulation, pod: &str) -> Grpc {
     Grpc::new(SocketAddr::from((address(simulation, pod), 7400)))
+}
+
+/// Tells every device what it should be, through the first pod, again until it is accepted.
+async fn tell(simulation: &Simulation, number: u64) {
+    let (first, devices) = (grpc(simulation, PODS[0]), devices());
+    let desired = json!({"n": number}).to_string();
+    let told = || async { first.update_all(&devices, &desired).await.ok() };
+    waiting::until_async("devices are told", LIMIT, told)
+        .await
+        .unwrap();
 }
 
 /// Every device is what it was last told to be, whichever pod is asked.
@@ -50,9 +65,8 @@ fn see(simulation: &Simulation, name: &str) -> View {
     view(&simulation.pods().unwrap(), name).unwrap()
 }
 
-/// Waits until all pods are ready and every shard has all its replicas, equal to each other.
+/// Waits until every shard has all its replicas, equal to each other.
 fn wait_repaired(simulation: &Simulation) {
-    simulation.until_ready(&PODS[..3], LIMIT).unwrap();
     let mut why = None;
     let repaired = waiting::until("every shard is repaired", LIMIT, || {
         thread::sleep(Duration::from_millis(200));
@@ -162,9 +176,28 @@ fn update(simulation: &Simulation) {
     wait_repaired(simulation);
 }
 
+/// Without pods for a while, and without anybody being sent away.
+fn park(simulation: &Simulation, good: &str) {
+    let denial = simulation.scale(SET, 0).unwrap();
+    assert!(denial.is_some(), "parking takes more than a number");
+    assert_eq!(simulation.apply(&chart(&["parked=true"])).unwrap(), None);
+    wait_gone(simulation);
+    assert_eq!(simulation.apply(good).unwrap(), None);
+    simulation.until_ready(&PODS[..3], LIMIT).unwrap();
+    wait_repaired(simulation);
+}
+
 /// Uninstalling leaves the volumes, and with them everything.
 fn reinstall(simulation: &Simulation, good: &str) {
     simulation.uninstall().unwrap();
+    wait_gone(simulation);
+    assert_eq!(simulation.apply(good).unwrap(), None);
+    simulation.until_ready(&PODS[..3], LIMIT).unwrap();
+    wait_repaired(simulation);
+}
+
+/// Waits until no pod is left. Volumes are.
+fn wait_gone(simulation: &Simulation) {
     simulation
         .until("all pods are gone", LIMIT, |pods| {
             pods.is_empty().then_some(())
@@ -175,8 +208,6 @@ fn reinstall(simulation: &Simulation, good: &str) {
         claims,
         ["data-antumbra-0", "data-antumbra-1", "data-antumbra-2"]
     );
-    assert_eq!(simulation.apply(good).unwrap(), None);
-    wait_repaired(simulation);
 }
 
 /// Whatever an operator does with the pods, everything is still there, and at every pod the same.
@@ -186,9 +217,8 @@ async fn kubesim_operates_without_loss() {
         return;
     }
     let good = chart(&["config.node.shutdown_timeout=10s"]);
-    let simulation = install(&good);
-    let first = grpc(&simulation, PODS[0]);
-    first.update_all(&devices(), r#"{"n":1}"#).await.unwrap();
+    let simulation = install(&good, 3);
+    tell(&simulation, 1).await;
     check(&simulation, 1).await;
     evict(&simulation);
     check(&simulation, 1).await;
@@ -198,6 +228,38 @@ async fn kubesim_operates_without_loss() {
     check(&simulation, 1).await;
     update(&simulation);
     check(&simulation, 1).await;
+    park(&simulation, &good);
+    check(&simulation, 1).await;
     reinstall(&simulation, &good);
     check(&simulation, 1).await;
+}
+
+/// A pod that is killed before its node has left costs nothing: the others go on without it, and when
+/// it comes back with its former volume, it joins anew.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn kubesim_operates_with_too_short_a_grace() {
+    if !environment::can_use_root(1) {
+        return;
+    }
+    let chart = chart(&["replicas=4", "terminationGracePeriodSeconds=10"]);
+    let simulation = install(&chart, 4);
+    wait_even(&simulation, 4, &mut []);
+    tell(&simulation, 1).await;
+    assert_eq!(simulation.scale(SET, 3).unwrap(), None);
+    let is_left = |pods: &[View]| (pods.len() == 3).then_some(());
+    simulation.until("the pod is gone", LIMIT, is_left).unwrap();
+    let endings = simulation.endings().unwrap();
+    let ending = endings.last().unwrap();
+    assert!(ending.pod == PODS[3] && ending.was_asked, "{ending:?}");
+    assert!(ending.took < TOO_SHORT, "it had time to leave: {ending:?}");
+    tell(&simulation, 2).await;
+    wait_members(&simulation, 3, LIMIT);
+    wait_even(&simulation, 3, &mut []);
+    wait_repaired(&simulation);
+    check(&simulation, 2).await;
+    assert_eq!(simulation.scale(SET, 4).unwrap(), None);
+    simulation.until_ready(&PODS[..4], LIMIT).unwrap();
+    wait_even(&simulation, 4, &mut []);
+    wait_repaired(&simulation);
+    check(&simulation, 2).await;
 }

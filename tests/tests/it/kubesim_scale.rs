@@ -43,8 +43,8 @@ pub(crate) fn chart(values: &[&str]) -> String {
     helm::template(SET, NAMESPACE, &[&open[..], values].concat()).unwrap()
 }
 
-/// Three pods of a chart, all of them ready.
-pub(crate) fn install(chart: &str) -> Simulation {
+/// The pods of a chart, all of them ready.
+pub(crate) fn install(chart: &str, count: usize) -> Simulation {
     let simulation = Simulation::start(Options {
         binary: environment::binary(),
         namespace: NAMESPACE.into(),
@@ -53,12 +53,12 @@ pub(crate) fn install(chart: &str) -> Simulation {
     })
     .unwrap();
     assert_eq!(simulation.apply(chart).unwrap(), None);
-    simulation.until_ready(&PODS[..3], LIMIT).unwrap();
+    simulation.until_ready(&PODS[..count], LIMIT).unwrap();
     simulation
 }
 
 /// A device and the pod that it is connected to.
-struct Device {
+pub(crate) struct Device {
     thing: String,
     pod: &'static str,
     client: Client,
@@ -110,7 +110,7 @@ pub(crate) fn list(simulation: &Simulation, what: &str) -> Vec<Value> {
 }
 
 /// Waits until there are so many nodes, with replicas and leads as even as they can be.
-fn wait_even(simulation: &Simulation, count: usize, devices: &mut [Device]) {
+pub(crate) fn wait_even(simulation: &Simulation, count: usize, devices: &mut [Device]) {
     let (begun, mut pinged) = (Instant::now(), Instant::now());
     let even = waiting::until("replicas and leads are even", LIMIT, || {
         thread::sleep(Duration::from_millis(200));
@@ -177,16 +177,22 @@ fn scale_in(simulation: &Simulation, left: u32, devices: &mut [Device]) {
         "devices of {gone} are back {:?} after its end",
         ended.elapsed()
     );
-    let are_left = || {
+    wait_members(simulation, left as usize, BACK_WITHIN);
+}
+
+/// Waits until the members of the cluster are the first so many pods.
+pub(crate) fn wait_members(simulation: &Simulation, count: usize, limit: Duration) {
+    let are_members = || {
         let nodes = list(simulation, "nodes");
         let mut names: Vec<&str> = nodes
             .iter()
             .filter_map(|node| node["node"].as_str())
             .collect();
         names.sort_unstable();
-        (names == PODS[..left as usize]).then_some(())
+        (names == PODS[..count]).then_some(())
     };
-    waiting::until(&format!("{gone} is no member"), BACK_WITHIN, are_left).unwrap();
+    let what = format!("the cluster has {count} members");
+    waiting::until(&what, limit, are_members).unwrap();
 }
 
 /// A jump from five to three, or to fewer than a shard has replicas, is refused at the API.
@@ -210,7 +216,7 @@ async fn kubesim_scales_3_5_3() {
     if !environment::can_use_root(1) {
         return;
     }
-    let simulation = install(&chart(&["config.node.shutdown_timeout=10s"]));
+    let simulation = install(&chart(&["config.node.shutdown_timeout=10s"]), 3);
     let grpc = |pod: &str| SocketAddr::from((address(&simulation, pod), 7400));
     let first = Grpc::new(grpc(PODS[0]));
     let (_, cursor) = first.opening("load").await.unwrap();
