@@ -10,9 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, bail};
-use k8s_openapi::ByteString;
-use k8s_openapi::api::core::v1::Secret;
+use anyhow::{Result, bail, ensure};
 use tempfile::TempDir;
 
 use super::admission::Denial;
@@ -117,15 +115,15 @@ impl Simulation {
         self.world()?.apply(manifests)
     }
 
-    /// Adds a Secret that no chart has, or changes it.
-    pub fn add_secret(&self, name: &str, files: &[(String, Vec<u8>)]) -> Result<()> {
-        let files = files.iter().cloned();
-        let mut secret = Secret {
-            data: Some(files.map(|(key, bytes)| (key, ByteString(bytes))).collect()),
-            ..Secret::default()
-        };
-        secret.metadata.name = Some(name.to_owned());
-        self.world()?.add_secret(secret);
+    /// As `kubectl apply` with the Secrets that no chart has, and their namespace.
+    pub fn add_secrets(&self, manifests: &str) -> Result<()> {
+        let Manifests {
+            secrets,
+            namespaces,
+            ..
+        } = Manifests::parse(manifests)?;
+        ensure!(!secrets.is_empty(), "no Secrets in {namespaces:?}");
+        self.world()?.add_secrets(secrets);
         Ok(())
     }
 
@@ -174,12 +172,11 @@ impl Simulation {
         Ok(self.world()?.endings().to_vec())
     }
 
-    /// The end of what the pods of a name printed.
+    /// Everything that the pods of a name printed, and the commands that were run in them.
     pub fn log(&self, pod: &str) -> String {
         let world = self.shared.world.lock().expect("controllers do not panic");
         let log = fs::read(world.log(pod)).unwrap_or_default();
-        let end = &log[log.len().saturating_sub(LOG_BYTES_MAX)..];
-        String::from_utf8_lossy(end).into_owned()
+        String::from_utf8_lossy(&log).into_owned()
     }
 
     /// Waits until the pods are as `condition` wants them, and fails showing them and the ends of
@@ -197,10 +194,12 @@ impl Simulation {
                 return Ok(value);
             }
             if started.elapsed() > limit {
-                let logs: Vec<String> = pods
-                    .iter()
-                    .map(|pod| format!("── {}\n{}", pod.name, self.log(&pod.name)))
-                    .collect();
+                let end = |pod: &View| {
+                    let log = self.log(&pod.name);
+                    let from = log.ceil_char_boundary(log.len().saturating_sub(LOG_BYTES_MAX));
+                    format!("── {}\n{}", pod.name, &log[from..])
+                };
+                let logs: Vec<String> = pods.iter().map(end).collect();
                 let (endings, logs) = (self.endings()?, logs.join("\n"));
                 bail!("{what}: not within {limit:?}: {pods:#?}\n{endings:#?}\n{logs}");
             }

@@ -10,7 +10,7 @@ use k8s_openapi::api::admissionregistration::v1::{
     ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding,
 };
 use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
-use k8s_openapi::api::core::v1::{ConfigMap, Secret, Service, ServiceAccount};
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Secret, Service, ServiceAccount};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
@@ -34,6 +34,8 @@ pub struct Manifests {
     pub config_maps: Vec<ConfigMap>,
     /// Files with secrets.
     pub secrets: Vec<Secret>,
+    /// Where objects are.
+    pub namespaces: Vec<Namespace>,
     /// How many pods may be evicted.
     pub budgets: Vec<PodDisruptionBudget>,
     /// What is refused at the API.
@@ -77,6 +79,7 @@ impl Manifests {
             ("v1", "Service") => self.services.push(read(document)?),
             ("v1", "ConfigMap") => self.config_maps.push(read(document)?),
             ("v1", "Secret") => self.secrets.push(read(document)?),
+            ("v1", "Namespace") => self.namespaces.push(read(document)?),
             ("policy/v1", "PodDisruptionBudget") => self.budgets.push(read(document)?),
             ("admissionregistration.k8s.io/v1", "ValidatingAdmissionPolicy") => {
                 self.policies.push(read(document)?);

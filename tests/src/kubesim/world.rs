@@ -158,10 +158,11 @@ impl World {
         Ok(None)
     }
 
-    /// Adds a Secret that no chart has.
-    pub(super) fn add_secret(&mut self, secret: Secret) {
-        self.objects.secrets.retain(|known| !same(known, &secret));
-        self.objects.secrets.push(secret);
+    /// Adds Secrets that no chart has, or changes them.
+    pub(super) fn add_secrets(&mut self, secrets: Vec<Secret>) {
+        let is_new = |known: &Secret| secrets.iter().any(|secret| same(known, secret));
+        self.objects.secrets.retain(|known| !is_new(known));
+        self.objects.secrets.extend(secrets);
     }
 
     /// As `kubectl scale`, which sends a Scale.

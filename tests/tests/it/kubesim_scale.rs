@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use antumbra_tests::chaos::command;
 use antumbra_tests::chaos::topology;
 use antumbra_tests::client::Client as Grpc;
-use antumbra_tests::kubesim::cluster::{Options, Simulation};
+use antumbra_tests::kubesim::cluster::{Options, Simulation, View};
 use antumbra_tests::kubesim::helm;
 use antumbra_tests::load::{self, Load};
 use antumbra_tests::mqtt::{Client, Connect, Version};
@@ -26,7 +26,7 @@ pub(crate) const PODS: [&str; 5] = [
     "antumbra-3",
     "antumbra-4",
 ];
-const NAMESPACE: &str = "fleet";
+pub(crate) const NAMESPACE: &str = "fleet";
 pub(crate) const LIMIT: Duration = Duration::from_secs(180);
 /// Devices have to be back so soon after the pod that they were connected to has ended.
 const BACK_WITHIN: Duration = Duration::from_secs(10);
@@ -43,15 +43,20 @@ pub(crate) fn chart(values: &[&str]) -> String {
     helm::template(SET, NAMESPACE, &[&open[..], values].concat()).unwrap()
 }
 
-/// The pods of a chart, all of them ready.
-pub(crate) fn install(chart: &str, count: usize) -> Simulation {
-    let simulation = Simulation::start(Options {
+/// An empty cluster over these zones.
+pub(crate) fn start(zones: &[&str]) -> Simulation {
+    let options = Options {
         binary: environment::binary(),
         namespace: NAMESPACE.into(),
         time_scale: TIME_SCALE,
-        zones: Vec::new(),
-    })
-    .unwrap();
+        zones: zones.iter().map(|zone| (*zone).to_owned()).collect(),
+    };
+    Simulation::start(options).unwrap()
+}
+
+/// The pods of a chart, all of them ready.
+pub(crate) fn install(chart: &str, count: usize) -> Simulation {
+    let simulation = start(&[]);
     assert_eq!(simulation.apply(chart).unwrap(), None);
     simulation.until_ready(&PODS[..count], LIMIT).unwrap();
     simulation
@@ -140,30 +145,33 @@ async fn tell_all(grpc: &Grpc, devices: &mut [Device], number: u64) {
     }
 }
 
-/// Scales in by one: the pod goes when its node has left the cluster, in its grace, and its devices
-/// come back elsewhere with their sessions.
-fn scale_in(simulation: &Simulation, left: u32, devices: &mut [Device]) {
+/// Scales in by one: the pod waits until its node has left, and ends in its grace.
+pub(crate) fn leave(simulation: &Simulation, left: u32) {
     let gone = PODS[left as usize];
     assert_eq!(simulation.scale(SET, left).unwrap(), None);
-    let is_gone = |name: &str| name == gone;
-    simulation
-        .until(&format!("{gone} is gone"), LIMIT, |pods| {
-            (!pods.iter().any(|pod| is_gone(&pod.name))).then_some(())
-        })
-        .unwrap();
-    let ended = Instant::now();
+    let what = format!("{gone} is gone");
+    let is_gone = |pods: &[View]| (!pods.iter().any(|pod| pod.name == gone)).then_some(());
+    simulation.until(&what, LIMIT, is_gone).unwrap();
     let endings = simulation.endings().unwrap();
-    let ending = endings
-        .iter()
-        .rev()
-        .find(|ending| is_gone(&ending.pod))
-        .unwrap();
+    let ending = endings.iter().rev().find(|ending| ending.pod == gone);
+    let (ending, log) = (ending.unwrap(), simulation.log(gone));
     let is_good = ending.was_asked && !ending.was_killed && ending.status.success();
-    assert!(is_good, "{ending:?}\n{}", simulation.log(gone));
+    assert!(is_good, "{ending:?}\n{log}");
+    assert!(
+        log.contains("leaves the cluster"),
+        "its hook did not wait:\n{log}"
+    );
     println!(
         "{gone} has left and ended {:?} after it was asked to",
         ending.took
     );
+}
+
+/// The same with devices, which come back elsewhere with their sessions.
+fn leave_devices(simulation: &Simulation, left: u32, devices: &mut [Device]) {
+    let gone = PODS[left as usize];
+    leave(simulation, left);
+    let ended = Instant::now();
     for device in devices.iter_mut().filter(|device| device.pod == gone) {
         let first = address(simulation, PODS[0]);
         let back = waiting::until("a device is back", BACK_WITHIN, || {
@@ -240,7 +248,7 @@ async fn kubesim_scales_3_5_3() {
 
     refuse_jumps(&simulation);
     for left in [4, 3] {
-        scale_in(&simulation, left, &mut devices);
+        leave_devices(&simulation, left, &mut devices);
         load.progress(200, LIMIT).await.unwrap();
     }
     wait_even(&simulation, 3, &mut devices);

@@ -23,6 +23,7 @@ mod durability_kill;
 mod durability_power;
 mod durability_restart;
 mod logs;
+mod kubesim_chart;
 mod kubesim_operations;
 mod kubesim_scale;
 mod long_cluster;

@@ -82,7 +82,9 @@ impl World {
         let mut labels = metadata.labels.unwrap_or_default();
         let zones = &self.options.zones;
         if !zones.is_empty() {
-            let zone = zones[number % zones.len()].clone();
+            // A volume stays in its zone, and so does the pod that has it.
+            let ordinal = pod.rsplit('-').next().and_then(|end| end.parse().ok());
+            let zone = zones[ordinal.unwrap_or(number) % zones.len()].clone();
             labels.insert(ZONE_LABEL.to_owned(), zone);
         }
         Identity {
