@@ -38,6 +38,8 @@ pub(super) struct World {
     image: Image,
     workloads: BTreeMap<Key, Workload>,
     objects: Objects,
+    /// Those that no chart has.
+    secrets: Vec<Secret>,
     claims: BTreeSet<String>,
     /// Pods whose volumes are to be emptied as soon as nothing runs.
     losing: BTreeSet<String>,
@@ -49,7 +51,7 @@ pub(super) struct World {
     network: Network,
 }
 
-/// Objects that are looked up when they are needed.
+/// Objects of the release that are looked up when they are needed.
 #[derive(Default)]
 struct Objects {
     services: Vec<Service>,
@@ -70,6 +72,7 @@ impl World {
             directory: directory.to_owned(),
             workloads: BTreeMap::new(),
             objects: Objects::default(),
+            secrets: Vec::new(),
             claims: BTreeSet::new(),
             losing: BTreeSet::new(),
             endings: Vec::new(),
@@ -139,13 +142,10 @@ impl World {
                 workload.delete();
             }
         }
-        let own = self.objects.secrets.drain(..);
-        let is_own = |secret: &Secret| !manifests.secrets.iter().any(|new| same(new, secret));
-        let secrets: Vec<Secret> = own.filter(is_own).collect();
         self.objects = Objects {
             services: manifests.services,
             config_maps: manifests.config_maps,
-            secrets: secrets.into_iter().chain(manifests.secrets).collect(),
+            secrets: manifests.secrets,
             accounts: manifests.accounts,
             budgets,
             admission,
@@ -160,9 +160,12 @@ impl World {
 
     /// Adds Secrets that no chart has, or changes them.
     pub(super) fn add_secrets(&mut self, secrets: Vec<Secret>) {
-        let is_new = |known: &Secret| secrets.iter().any(|secret| same(known, secret));
-        self.objects.secrets.retain(|known| !is_new(known));
-        self.objects.secrets.extend(secrets);
+        let is_new = |known: &Secret| {
+            let mut names = secrets.iter().map(|secret| &secret.metadata.name);
+            names.any(|name| *name == known.metadata.name)
+        };
+        self.secrets.retain(|known| !is_new(known));
+        self.secrets.extend(secrets);
     }
 
     /// As `kubectl scale`, which sends a Scale.
@@ -249,11 +252,17 @@ impl World {
         node.with_context(|| format!("there is no pod {pod}"))
     }
 
-    /// As `helm uninstall`.
+    /// As `helm uninstall`: names, rights and budgets are gone while the pods still end.
     pub(super) fn uninstall(&mut self) -> Result<()> {
         for workload in self.workloads.values_mut() {
             workload.delete();
         }
+        self.objects = Objects::default();
+        self.api.change(|known| {
+            known.roles.clear();
+            known.bindings.clear();
+            known.tokens.clear();
+        });
         self.publish()
     }
 
@@ -385,10 +394,6 @@ impl World {
         self.api.change(|known| known.stateful_sets = sets);
         Ok(())
     }
-}
-
-fn same(one: &Secret, other: &Secret) -> bool {
-    one.metadata.name == other.metadata.name
 }
 
 /// A Scale, in which the number is left out when it is 0.

@@ -124,7 +124,7 @@ impl World {
                     own
                 }
                 Source::Secret(files) => {
-                    let mut secrets = self.objects.secrets.iter();
+                    let mut secrets = self.objects.secrets.iter().chain(&self.secrets);
                     let found = secrets.find(|one| manifest::name(&one.metadata) == files.object);
                     let found = found.with_context(|| format!("no Secret {}", files.object))?;
                     volume::write(&own, files, &volume::of_secret(found), group)?;
