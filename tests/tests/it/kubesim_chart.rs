@@ -83,6 +83,6 @@ fn kubesim_operates_with_certificates() {
             (back.is_ready && back.address != first.address).then_some(())
         })
         .unwrap();
-    leave(&simulation, 3);
+    leave(&simulation, 3, || {});
     simulation.until_ready(&PODS[..3], LIMIT).unwrap();
 }

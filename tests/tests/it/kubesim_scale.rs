@@ -62,6 +62,9 @@ pub(crate) fn install(chart: &str, count: usize) -> Simulation {
     simulation
 }
 
+/// Reason of a DISCONNECT: the client should come back elsewhere.
+const USE_ANOTHER_SERVER: u8 = 0x9C;
+
 /// A device and the pod that it is connected to.
 pub(crate) struct Device {
     thing: String,
@@ -145,12 +148,16 @@ async fn tell_all(grpc: &Grpc, devices: &mut [Device], number: u64) {
     }
 }
 
-/// Scales in by one: the pod waits until its node has left, and ends in its grace.
-pub(crate) fn leave(simulation: &Simulation, left: u32) {
+/// Scales in by one: the pod waits until its node has left, and ends in its grace. Calls `meanwhile`
+/// again and again.
+pub(crate) fn leave(simulation: &Simulation, left: u32, mut meanwhile: impl FnMut()) {
     let gone = PODS[left as usize];
     assert_eq!(simulation.scale(SET, left).unwrap(), None);
     let what = format!("{gone} is gone");
-    let is_gone = |pods: &[View]| (!pods.iter().any(|pod| pod.name == gone)).then_some(());
+    let is_gone = |pods: &[View]| {
+        meanwhile();
+        (!pods.iter().any(|pod| pod.name == gone)).then_some(())
+    };
     simulation.until(&what, LIMIT, is_gone).unwrap();
     let endings = simulation.endings().unwrap();
     let ending = endings.iter().rev().find(|ending| ending.pod == gone);
@@ -170,9 +177,25 @@ pub(crate) fn leave(simulation: &Simulation, left: u32) {
 /// The same with devices, which come back elsewhere with their sessions.
 fn leave_devices(simulation: &Simulation, left: u32, devices: &mut [Device]) {
     let gone = PODS[left as usize];
-    leave(simulation, left);
+    let mut pinged = Instant::now();
+    leave(simulation, left, || {
+        if pinged.elapsed() > PING_EVERY {
+            pinged = Instant::now();
+            for device in devices.iter_mut() {
+                // Those of the pod that goes may be sent away at any time.
+                let pong = device.client.ping();
+                assert!(
+                    pong.is_ok() || device.pod == gone,
+                    "{}: {pong:?}",
+                    device.thing
+                );
+            }
+        }
+    });
     let ended = Instant::now();
     for device in devices.iter_mut().filter(|device| device.pod == gone) {
+        let told = device.client.ended().unwrap().reason();
+        assert_eq!(told, Some(USE_ANOTHER_SERVER), "{}", device.thing);
         let first = address(simulation, PODS[0]);
         let back = waiting::until("a device is back", BACK_WITHIN, || {
             connect(first, &device.thing)
