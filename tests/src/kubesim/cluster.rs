@@ -86,6 +86,25 @@ impl View {
     }
 }
 
+/// Sees the pods of a simulation for as long as that is there.
+#[derive(Clone)]
+pub(super) struct Pods(Arc<Shared>);
+
+impl Pods {
+    /// Whether there is no simulation any more.
+    pub(super) fn are_over(&self) -> bool {
+        self.0.is_ending.load(Ordering::Relaxed)
+    }
+
+    /// The addresses of the pods that a Service leads to.
+    pub(super) fn ready(&self) -> Vec<Ipv4Addr> {
+        let world = self.0.world.lock().expect("controllers do not panic");
+        let ready = world.nodes().map(View::of);
+        let ready = ready.filter(|pod| pod.is_ready && !pod.is_terminating);
+        ready.map(|pod| pod.address).collect()
+    }
+}
+
 impl Simulation {
     /// Makes an empty cluster, after removing what killed runs left behind.
     pub fn start(options: Options) -> Result<Simulation> {
@@ -217,6 +236,11 @@ impl Simulation {
             let ready = |pod: &View| pod.is_ready && !pod.is_terminating;
             (all && pods.iter().all(ready)).then_some(())
         })
+    }
+
+    /// Sees the pods, for as long as they are there.
+    pub(super) fn watch(&self) -> Pods {
+        Pods(Arc::clone(&self.shared))
     }
 
     fn world(&self) -> Result<MutexGuard<'_, World>> {

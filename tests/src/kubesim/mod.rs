@@ -21,4 +21,5 @@ pub mod manifest;
 pub mod node;
 pub mod pod;
 pub mod probe;
+mod service;
 mod world;

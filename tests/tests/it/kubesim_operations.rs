@@ -14,6 +14,8 @@ use antumbra_tests::kubesim::controller::budget::Answer;
 use antumbra_tests::{environment, waiting};
 use serde_json::{Value, json};
 
+use crate::kubesim_traffic::Traffic;
+
 use crate::kubesim_scale::{
     LIMIT, PODS, SET, address, ask, chart, install, list, wait_even, wait_members,
 };
@@ -101,11 +103,11 @@ fn evict(simulation: &Simulation) {
 
 /// A container that is killed is started again in its pod, with its volume or without.
 fn crash(simulation: &Simulation) {
-    simulation.kill(PODS[0]).unwrap();
-    wait_restarted(simulation, PODS[0], 1);
-    wait_repaired(simulation);
-    simulation.lose_volume(PODS[1]).unwrap();
+    simulation.kill(PODS[1]).unwrap();
     wait_restarted(simulation, PODS[1], 1);
+    wait_repaired(simulation);
+    simulation.lose_volume(PODS[0]).unwrap();
+    wait_restarted(simulation, PODS[0], 1);
     wait_repaired(simulation);
 }
 
@@ -220,17 +222,26 @@ async fn kubesim_operates_without_loss() {
     let simulation = install(&good, 3);
     tell(&simulation, 1).await;
     check(&simulation, 1).await;
+    let doors = [7400, 1883].map(|port| simulation.expose(port).unwrap());
+    let traffic = Traffic::start(doors[0], doors[1]);
+    traffic.goes_on("nothing is done").await;
     evict(&simulation);
-    check(&simulation, 1).await;
+    traffic.goes_on("a pod was evicted").await;
     crash(&simulation);
-    check(&simulation, 1).await;
+    traffic
+        .goes_on("a container was killed and a volume lost")
+        .await;
     update_wrongly(&simulation, &good).await;
-    check(&simulation, 1).await;
+    traffic.goes_on("an update failed and was taken back").await;
     update(&simulation);
-    check(&simulation, 1).await;
+    traffic.goes_on("an update went through").await;
     park(&simulation, &good);
-    check(&simulation, 1).await;
+    traffic.comes_back("the cluster was parked").await;
     reinstall(&simulation, &good);
+    traffic
+        .comes_back("the release was uninstalled and installed")
+        .await;
+    traffic.stop().await;
     check(&simulation, 1).await;
 }
 
@@ -241,7 +252,7 @@ async fn kubesim_operates_with_too_short_a_grace() {
     if !environment::can_use_root(1) {
         return;
     }
-    let chart = chart(&["replicas=4", "terminationGracePeriodSeconds=10"]);
+    let chart = chart(&["replicas=4", "terminationGracePeriodSeconds=30"]);
     let simulation = install(&chart, 4);
     wait_even(&simulation, 4, &mut []);
     tell(&simulation, 1).await;
