@@ -117,7 +117,8 @@ async fn a_forwarded_request_is_answered_not_sent_or_unknown() {
     assert!(begun.elapsed() < SOON);
     assert_eq!(pair.ask("hello").await.unwrap(), "hello");
     pair.network.remove("there");
-    assert_eq!(pair.ask("hello").await, Err(ForwardError::NotSent));
+    // One that meets the connection while it is being lost may have arrived, for all that is known here.
+    until(async || pair.ask("hello").await == Err(ForwardError::NotSent)).await;
     assert_eq!(handled(), 7);
     pair.shutdown().await;
 }
