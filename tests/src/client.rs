@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use tonic::metadata::{Ascii, MetadataValue};
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request, Status};
 use tonic_types::StatusExt;
@@ -56,6 +57,7 @@ impl From<Status> for Refusal {
 pub struct Client {
     shadows: ShadowsClient<Channel>,
     limit: Duration,
+    bearer: Option<MetadataValue<Ascii>>,
 }
 
 impl Client {
@@ -70,6 +72,16 @@ impl Client {
         Client {
             shadows,
             limit: LIMIT,
+            bearer: None,
+        }
+    }
+
+    /// The same connection with a token that is shown with every request.
+    pub fn with_token(&self, token: &str) -> Client {
+        let bearer = format!("Bearer {token}").parse();
+        Client {
+            bearer: Some(bearer.expect("a token is plain text")),
+            ..self.clone()
         }
     }
 
@@ -90,6 +102,11 @@ impl Client {
     pub fn request<T>(&self, message: T) -> Request<T> {
         let mut request = Request::new(message);
         request.set_timeout(self.limit);
+        if let Some(bearer) = &self.bearer {
+            request
+                .metadata_mut()
+                .insert("authorization", bearer.clone());
+        }
         request
     }
 

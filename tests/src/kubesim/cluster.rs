@@ -134,7 +134,8 @@ impl Simulation {
         self.world()?.apply(manifests)
     }
 
-    /// As `kubectl apply` with the Secrets that no chart has, and their namespace.
+    /// As `kubectl apply` with the Secrets that no chart has, and their namespace. The kubelet brings those that have
+    /// changed to the pods that mount them, at once.
     pub fn add_secrets(&self, manifests: &str) -> Result<()> {
         let Manifests {
             secrets,
@@ -142,8 +143,7 @@ impl Simulation {
             ..
         } = Manifests::parse(manifests)?;
         ensure!(!secrets.is_empty(), "no Secrets in {namespaces:?}");
-        self.world()?.add_secrets(secrets);
-        Ok(())
+        self.world()?.add_secrets(secrets)
     }
 
     /// As `kubectl scale statefulset`. The denial, if the API refuses it.

@@ -22,4 +22,5 @@ pub mod node;
 pub mod pod;
 pub mod probe;
 mod service;
+pub mod tls;
 mod world;

@@ -11,6 +11,7 @@ use std::time::Duration;
 use anyhow::Result;
 
 use super::cluster::{Pods, Simulation};
+use super::tls::Tls;
 
 /// Between two looks for a new connection.
 const LOOK: Duration = Duration::from_millis(10);
@@ -26,6 +27,42 @@ impl Simulation {
         let pods = self.watch();
         thread::spawn(move || serve(&listener, &pods, port));
         Ok(address)
+    }
+
+    /// The same for a port that speaks TLS: whoever connects to the address speaks plainly. It needs a runtime.
+    pub fn expose_tls(&self, port: u16, tls: Tls) -> Result<SocketAddr> {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+        listener.set_nonblocking(true)?;
+        let address = listener.local_addr()?;
+        let listener = tokio::net::TcpListener::from_std(listener)?;
+        tokio::spawn(serve_tls(listener, self.watch(), port, tls));
+        Ok(address)
+    }
+}
+
+async fn serve_tls(listener: tokio::net::TcpListener, pods: Pods, port: u16, tls: Tls) {
+    for turn in 0_usize.. {
+        let mut client = loop {
+            if pods.are_over() {
+                return;
+            }
+            if let Ok(Ok((client, _))) = tokio::time::timeout(LOOK, listener.accept()).await {
+                break client;
+            }
+        };
+        let (pods, tls) = (pods.clone(), tls.clone());
+        tokio::spawn(async move {
+            // The controllers may have the pods for a moment.
+            let ready = tokio::task::spawn_blocking(move || pods.ready()).await;
+            let ready = ready.unwrap_or_default();
+            let Some(pod) = ready.get(turn % ready.len().max(1)) else {
+                return;
+            };
+            let _ = client.set_nodelay(true);
+            if let Ok(mut server) = tls.connect(SocketAddr::from((*pod, port))).await {
+                let _ = tokio::io::copy_bidirectional(&mut client, &mut server).await;
+            }
+        });
     }
 }
 

@@ -159,13 +159,14 @@ impl World {
     }
 
     /// Adds Secrets that no chart has, or changes them.
-    pub(super) fn add_secrets(&mut self, secrets: Vec<Secret>) {
+    pub(super) fn add_secrets(&mut self, secrets: Vec<Secret>) -> Result<()> {
         let is_new = |known: &Secret| {
             let mut names = secrets.iter().map(|secret| &secret.metadata.name);
             names.any(|name| *name == known.metadata.name)
         };
         self.secrets.retain(|known| !is_new(known));
         self.secrets.extend(secrets);
+        self.renew_secrets()
     }
 
     /// As `kubectl scale`, which sends a Scale.

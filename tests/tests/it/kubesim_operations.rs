@@ -14,11 +14,10 @@ use antumbra_tests::kubesim::controller::budget::Answer;
 use antumbra_tests::{environment, waiting};
 use serde_json::{Value, json};
 
-use crate::kubesim_traffic::Traffic;
-
 use crate::kubesim_scale::{
     LIMIT, PODS, SET, address, ask, chart, install, list, wait_even, wait_members,
 };
+use crate::kubesim_traffic::Traffic;
 
 /// An update that does not work is watched for so long.
 const STUCK_FOR: Duration = Duration::from_secs(5);
@@ -223,7 +222,7 @@ async fn kubesim_operates_without_loss() {
     tell(&simulation, 1).await;
     check(&simulation, 1).await;
     let doors = [7400, 1883].map(|port| simulation.expose(port).unwrap());
-    let traffic = Traffic::start(doors[0], doors[1]);
+    let traffic = Traffic::start(doors, None);
     traffic.goes_on("nothing is done").await;
     evict(&simulation);
     traffic.goes_on("a pod was evicted").await;
@@ -256,6 +255,9 @@ async fn kubesim_operates_with_too_short_a_grace() {
     let simulation = install(&chart, 4);
     wait_even(&simulation, 4, &mut []);
     tell(&simulation, 1).await;
+    let doors = [7400, 1883].map(|port| simulation.expose(port).unwrap());
+    let traffic = Traffic::start(doors, None);
+    traffic.goes_on("nothing is done").await;
     assert_eq!(simulation.scale(SET, 3).unwrap(), None);
     let is_left = |pods: &[View]| (pods.len() == 3).then_some(());
     simulation.until("the pod is gone", LIMIT, is_left).unwrap();
@@ -267,10 +269,15 @@ async fn kubesim_operates_with_too_short_a_grace() {
     wait_members(&simulation, 3, LIMIT);
     wait_even(&simulation, 3, &mut []);
     wait_repaired(&simulation);
+    traffic.goes_on("a pod was killed before it had left").await;
     check(&simulation, 2).await;
     assert_eq!(simulation.scale(SET, 4).unwrap(), None);
     simulation.until_ready(&PODS[..4], LIMIT).unwrap();
     wait_even(&simulation, 4, &mut []);
     wait_repaired(&simulation);
+    traffic
+        .goes_on("a pod came back with a volume of a node that had left")
+        .await;
+    traffic.stop().await;
     check(&simulation, 2).await;
 }

@@ -16,6 +16,7 @@ use antumbra_tests::mqtt::{Client, Connect, Version};
 use antumbra_tests::{environment, waiting};
 use serde_json::{Value, json};
 
+use crate::kubesim_traffic::Traffic;
 use crate::mqtt_shadows::{classic, hear};
 
 pub(crate) const SET: &str = "antumbra";
@@ -258,6 +259,8 @@ async fn kubesim_scales_3_5_3() {
         padding: 100,
     };
     let load = Load::start(grpc(PODS[1]), writing);
+    let doors = [7400, 1883].map(|port| simulation.expose(port).unwrap());
+    let traffic = Traffic::start(doors, None);
     load.progress(200, LIMIT).await.unwrap();
     let mut devices = come(&simulation, &PODS[..3]);
     tell_all(&first, &mut devices, 1).await;
@@ -266,6 +269,7 @@ async fn kubesim_scales_3_5_3() {
     simulation.until_ready(&PODS, LIMIT).unwrap();
     devices.extend(come(&simulation, &PODS[3..]));
     wait_even(&simulation, 5, &mut devices);
+    traffic.goes_on("two pods came").await;
     tell_all(&first, &mut devices, 2).await;
     load.progress(200, LIMIT).await.unwrap();
 
@@ -275,6 +279,8 @@ async fn kubesim_scales_3_5_3() {
         load.progress(200, LIMIT).await.unwrap();
     }
     wait_even(&simulation, 3, &mut devices);
+    traffic.goes_on("two pods left").await;
+    traffic.stop().await;
     tell_all(&first, &mut devices, 3).await;
 
     let history = load.stop(LIMIT).await.unwrap();

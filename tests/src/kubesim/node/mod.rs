@@ -7,6 +7,7 @@ pub mod volume;
 
 mod restart;
 
+use std::path::Path;
 use std::process::{Child, ExitStatus};
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread;
@@ -15,7 +16,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 
 use super::controller;
-use super::pod::{Identity, Launch};
+use super::pod::{Files, Identity, Launch, Source};
 use super::probe::{Check, Health, Kind, Plan};
 use container::{Container, Place};
 use restart::Restarts;
@@ -118,6 +119,18 @@ impl Node {
     /// Whether it was deleted and has ended.
     pub fn is_gone(&self) -> bool {
         matches!(self.state, State::Gone)
+    }
+
+    /// The Secrets that it mounts, where their files are, and the group that these belong to.
+    pub fn secrets(&self) -> impl Iterator<Item = (&Files, &Path, u32)> {
+        self.launch.mounts.iter().filter_map(|mount| {
+            let Source::Secret(files) = &mount.source else {
+                return None;
+            };
+            let mut binds = self.place.mounts.iter();
+            let bind = binds.find(|bind| bind.target == mount.target)?;
+            Some((files, bind.source.as_path(), self.launch.volume_group))
+        })
     }
 
     /// Asks it to end. Once is enough.

@@ -34,7 +34,8 @@ pub fn of_secret(secret: &Secret) -> Contents {
         .collect()
 }
 
-/// Writes files of a ConfigMap or a Secret into a new directory, for a group.
+/// Writes files of a ConfigMap or a Secret into a directory, for a group. Whoever reads there sees a file as it was or
+/// as it will be.
 pub fn write(directory: &Path, files: &Files, contents: &Contents, group: u32) -> Result<()> {
     fs::create_dir_all(directory)?;
     let mode = files.mode;
@@ -57,13 +58,14 @@ pub fn write(directory: &Path, files: &Files, contents: &Contents, group: u32) -
 
 /// Writes a file that belongs to a group.
 pub fn write_file(path: &Path, content: &[u8], mode: u32, group: u32) -> Result<()> {
-    fs::write(path, content).with_context(|| path.display().to_string())?;
-    fs::set_permissions(path, fs::Permissions::from_mode(mode))?;
+    let new = path.with_extension("new-file");
+    fs::write(&new, content).with_context(|| path.display().to_string())?;
+    fs::set_permissions(&new, fs::Permissions::from_mode(mode))?;
     // Only root gives files away; the tests of this file are not about that.
     if crate::environment::is_root() {
-        chown(path, Some(0), Some(group))?;
+        chown(&new, Some(0), Some(group))?;
     }
-    Ok(())
+    Ok(fs::rename(new, path)?)
 }
 
 /// Makes a directory that a group may write to, unless it is there.

@@ -124,10 +124,7 @@ impl World {
                     own
                 }
                 Source::Secret(files) => {
-                    let mut secrets = self.objects.secrets.iter().chain(&self.secrets);
-                    let found = secrets.find(|one| manifest::name(&one.metadata) == files.object);
-                    let found = found.with_context(|| format!("no Secret {}", files.object))?;
-                    volume::write(&own, files, &volume::of_secret(found), group)?;
+                    volume::write(&own, files, &self.secret(&files.object)?, group)?;
                     own
                 }
             };
@@ -138,6 +135,23 @@ impl World {
             });
         }
         Ok(binds)
+    }
+
+    fn secret(&self, name: &str) -> Result<volume::Contents> {
+        let mut secrets = self.objects.secrets.iter().chain(&self.secrets);
+        let found = secrets.find(|one| manifest::name(&one.metadata) == name);
+        let found = found.with_context(|| format!("no Secret {name}"))?;
+        Ok(volume::of_secret(found))
+    }
+
+    /// Brings Secrets as they are now to all pods that mount them.
+    pub(super) fn renew_secrets(&self) -> Result<()> {
+        for node in self.nodes.values() {
+            for (files, directory, group) in node.secrets() {
+                volume::write(directory, files, &self.secret(&files.object)?, group)?;
+            }
+        }
+        Ok(())
     }
 
     /// Whether a pod gets the token of its account: it says so itself, or its account does.
