@@ -131,7 +131,7 @@ fn run_several(args: &Args, context: &Context) -> Result<(), Problem> {
         start_fleet(args.devices, &doors, &stop);
         banner::several(&plan, pids, &program)
     };
-    let stop_timeout = config.node.shutdown_timeout;
+    let stop_timeout = config.node.stop_delay + config.node.shutdown_timeout;
     let ended = block_on(supervisor::run(&plan, launcher, stop_timeout, banner));
     stop.cancel();
     drop(claimed);

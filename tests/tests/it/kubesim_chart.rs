@@ -65,6 +65,18 @@ fn secrets(directory: &TempDir) -> String {
     printed.output
 }
 
+/// Deletes the first pod, and waits until it is back, under another address.
+fn replace_first(simulation: &Simulation) {
+    let first = simulation.pods().unwrap().remove(0);
+    simulation.delete(PODS[0]).unwrap();
+    simulation
+        .until("the first pod is back", LIMIT, |pods| {
+            let back = pods.iter().find(|pod| pod.name == first.name)?;
+            (back.is_ready && back.address != first.address).then_some(())
+        })
+        .unwrap();
+}
+
 /// With certificates on all ways, over three zones: a pod comes back under another address, and one that is scaled
 /// away is waited for until its node has left.
 #[test]
@@ -82,14 +94,7 @@ fn kubesim_operates_with_certificates() {
     let chart = helm::template(SET, NAMESPACE, &values).unwrap();
     assert_eq!(simulation.apply(&chart).unwrap(), None);
     simulation.until_ready(&PODS[..4], LIMIT).unwrap();
-    let first = simulation.pods().unwrap().remove(0);
-    simulation.delete(PODS[0]).unwrap();
-    simulation
-        .until("the first pod is back", LIMIT, |pods| {
-            let back = pods.iter().find(|pod| pod.name == first.name)?;
-            (back.is_ready && back.address != first.address).then_some(())
-        })
-        .unwrap();
+    replace_first(&simulation);
     leave(&simulation, 3, || {});
     simulation.until_ready(&PODS[..3], LIMIT).unwrap();
 }
@@ -168,14 +173,7 @@ async fn kubesim_operates_while_certificates_are_renewed() {
     renewed.await.unwrap();
     traffic.goes_on("certificates were renewed").await;
 
-    let first = simulation.pods().unwrap().remove(0);
-    simulation.delete(PODS[0]).unwrap();
-    simulation
-        .until("the first pod is back", LIMIT, |pods| {
-            let back = pods.iter().find(|pod| pod.name == first.name)?;
-            (back.is_ready && back.address != first.address).then_some(())
-        })
-        .unwrap();
+    replace_first(&simulation);
     traffic.goes_on("a pod started with the new ones").await;
     traffic.stop().await;
 }
