@@ -1,184 +1,102 @@
-//! A server that plays the API of Kubernetes, as far as a node asks it: one StatefulSet, over TLS, for whoever shows
-//! the token of the service account.
+//! The API of Kubernetes for nodes that are plain processes: one StatefulSet, for whoever shows the token of the
+//! service account.
 
 use std::fs;
-use std::io::{Read, Write};
-use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use std::thread;
-use std::time::Duration;
+use std::net::Ipv4Addr;
 
-use anyhow::{Result, ensure};
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
-use rustls::crypto::aws_lc_rs;
-use rustls::pki_types::PrivateKeyDer;
-use rustls::{ServerConfig, ServerConnection, StreamOwned};
-use serde_json::{Value, json};
+use anyhow::Result;
+use serde_json::json;
 use tempfile::TempDir;
+
+use crate::kubesim::api::{Server, variables};
+use crate::kubesim::manifest::Manifests;
 
 const TOKEN: &str = "token-of-the-tests";
 const NAMESPACE: &str = "tests";
-const LIMIT: Duration = Duration::from_secs(10);
-const HEAD_BYTES_MAX: usize = 16 << 10;
+const ACCOUNT: &str = "node";
+/// What the account may do.
+const RULES: &str = "
+apiVersion: rbac.authorization.k8s.io/v1
+kind: Role
+metadata: {name: node, namespace: tests}
+rules:
+  - {apiGroups: [apps], resources: [statefulsets], verbs: [get]}
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: RoleBinding
+metadata: {name: node, namespace: tests}
+roleRef: {apiGroup: rbac.authorization.k8s.io, kind: Role, name: node}
+subjects: [{kind: ServiceAccount, name: node, namespace: tests}]
+";
 
 /// The server with the files of a service account. Stops when dropped.
 pub struct Api {
-    address: SocketAddr,
+    server: Server,
     account: TempDir,
-    shared: Arc<Shared>,
-}
-
-struct Shared {
+    address: Ipv4Addr,
     set: String,
     start: u32,
-    replicas: AtomicU32,
-    reads: AtomicU64,
-    stopping: AtomicBool,
-    tls: Arc<ServerConfig>,
 }
 
 impl Api {
     /// Serves a StatefulSet whose first pod has the ordinal `start`, at an address of this machine.
-    pub fn start(address: IpAddr, set: &str, start: u32, replicas: u32) -> Result<Api> {
+    pub fn start(address: Ipv4Addr, set: &str, start: u32, replicas: u32) -> Result<Api> {
         let account = tempfile::tempdir()?;
-        let tls = certify(address, &account)?;
-        fs::write(account.path().join("token"), TOKEN)?;
-        fs::write(account.path().join("namespace"), NAMESPACE)?;
-        let listener = TcpListener::bind((address, 0))?;
-        let api = Api {
-            address: listener.local_addr()?,
-            account,
-            shared: Arc::new(Shared {
-                set: set.to_owned(),
-                start,
-                replicas: AtomicU32::new(replicas),
-                reads: AtomicU64::new(0),
-                stopping: AtomicBool::new(false),
-                tls: Arc::new(tls),
-            }),
-        };
-        let shared = Arc::clone(&api.shared);
-        thread::spawn(move || {
-            for stream in listener.incoming() {
-                if shared.stopping.load(Ordering::Relaxed) {
-                    return;
-                }
-                let Ok(stream) = stream else { continue };
-                let shared = Arc::clone(&shared);
-                // Whoever goes away midway is not missed.
-                thread::spawn(move || shared.serve(stream).ok());
-            }
+        let server = Server::start((address, 0).into())?;
+        let files = [
+            ("token", TOKEN),
+            ("namespace", NAMESPACE),
+            ("ca.crt", server.authority()),
+        ];
+        for (name, text) in files {
+            fs::write(account.path().join(name), text)?;
+        }
+        let rules = Manifests::parse(RULES)?;
+        server.change(|known| {
+            let owner = (NAMESPACE.to_owned(), ACCOUNT.to_owned());
+            known.tokens.insert(TOKEN.to_owned(), owner);
+            known.roles = rules.roles;
+            known.bindings = rules.role_bindings;
         });
+        let api = Api {
+            server,
+            account,
+            address,
+            set: set.to_owned(),
+            start,
+        };
+        api.scale(replicas);
         Ok(api)
     }
 
     /// What a node must have in its environment to find this server.
     pub fn environment(&self) -> Vec<(String, String)> {
+        let mut variables = variables(self.address, self.server.address().port());
         let account = self.account.path().display().to_string();
-        let variables = [
-            ("KUBERNETES_SERVICE_HOST", self.address.ip().to_string()),
-            ("KUBERNETES_SERVICE_PORT", self.address.port().to_string()),
-            ("ANTUMBRA_SERVICE_ACCOUNT", account),
-        ];
+        variables.push(("ANTUMBRA_SERVICE_ACCOUNT".to_owned(), account));
         variables
-            .map(|(name, value)| (name.to_owned(), value))
-            .into()
     }
 
     /// From now on the StatefulSet should have so many pods.
     pub fn scale(&self, replicas: u32) {
-        self.shared.replicas.store(replicas, Ordering::SeqCst);
-    }
-
-    /// How often the StatefulSet was given away.
-    pub fn reads(&self) -> u64 {
-        self.shared.reads.load(Ordering::SeqCst)
-    }
-}
-
-impl Drop for Api {
-    fn drop(&mut self) {
-        self.shared.stopping.store(true, Ordering::Relaxed);
-        // Wakes whoever waits for connections.
-        TcpStream::connect_timeout(&self.address, LIMIT).ok();
-    }
-}
-
-impl Shared {
-    fn serve(&self, stream: TcpStream) -> Result<()> {
-        stream.set_read_timeout(Some(LIMIT))?;
-        stream.set_write_timeout(Some(LIMIT))?;
-        let connection = ServerConnection::new(Arc::clone(&self.tls))?;
-        let mut stream = StreamOwned::new(connection, stream);
-        let mut head = Vec::new();
-        let mut byte = [0];
-        while !head.ends_with(b"\r\n\r\n") {
-            stream.read_exact(&mut byte)?;
-            head.push(byte[0]);
-            ensure!(head.len() < HEAD_BYTES_MAX, "a head without end");
-        }
-        let (status, body) = self.answer(&String::from_utf8_lossy(&head));
-        let body = body.to_string();
-        write!(
-            stream,
-            "HTTP/1.1 {status} x\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\
-             connection: close\r\n\r\n{body}",
-            body.len()
-        )?;
-        stream.conn.send_close_notify();
-        stream.flush()?;
-        Ok(())
-    }
-
-    fn answer(&self, head: &str) -> (u16, Value) {
-        let path = format!(
-            "/apis/apps/v1/namespaces/{NAMESPACE}/statefulsets/{}",
-            self.set
-        );
-        let is_allowed = head.lines().any(|line| {
-            let header = line.split_once(':');
-            header.is_some_and(|(name, value)| {
-                let value = value.trim();
-                name.eq_ignore_ascii_case("authorization") && value == format!("Bearer {TOKEN}")
-            })
-        });
-        if !is_allowed {
-            return (401, json!({"kind": "Status", "reason": "Unauthorized"}));
-        }
-        if !head.starts_with(&format!("GET {path} HTTP/1.1\r\n")) {
-            return (404, json!({"kind": "Status", "reason": "NotFound"}));
-        }
-        self.reads.fetch_add(1, Ordering::SeqCst);
         let set = json!({
             "apiVersion": "apps/v1",
             "kind": "StatefulSet",
             "metadata": {"name": self.set, "namespace": NAMESPACE, "uid": "uid-of-the-tests"},
             "spec": {
-                "replicas": self.replicas.load(Ordering::SeqCst),
+                "replicas": replicas,
                 "ordinals": {"start": self.start},
                 "serviceName": self.set,
             },
         });
-        (200, set)
+        let key = (NAMESPACE.to_owned(), self.set.clone());
+        self.server.change(|known| {
+            known.stateful_sets.insert(key, set);
+        });
     }
-}
 
-/// Makes an authority, writes it for the clients, and gives what the server shows.
-fn certify(address: IpAddr, account: &TempDir) -> Result<ServerConfig> {
-    let mut params = CertificateParams::new(Vec::new())?;
-    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    let key = KeyPair::generate()?;
-    let authority = params.self_signed(&key)?;
-    fs::write(account.path().join("ca.crt"), authority.pem())?;
-    let issuer = Issuer::new(params, key);
-    let key = KeyPair::generate()?;
-    let params = CertificateParams::new(vec![address.to_string()])?;
-    let certificate = params.signed_by(&key, &issuer)?;
-    let key = PrivateKeyDer::try_from(key.serialize_der()).map_err(anyhow::Error::msg)?;
-    let config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
-        .with_safe_default_protocol_versions()?
-        .with_no_client_auth()
-        .with_single_cert(vec![certificate.der().clone()], key)?;
-    Ok(config)
+    /// How often the StatefulSet was given away.
+    pub fn reads(&self) -> u64 {
+        self.server.reads()
+    }
 }

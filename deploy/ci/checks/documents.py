@@ -87,7 +87,7 @@ def named_values_exist(tree):
     problems = []
     for guide in guides(tree):
         text = guide.read_text()
-        for path in re.findall(r"--set ['\"]?([A-Za-z][\w.]*)=", text):
+        for path in re.findall(r"(?<!config check )--set ['\"]?([A-Za-z][\w.]*)=", text):
             option = re.fullmatch(r"config\.[a-z]+\.[a-z_]+", path)
             inside = any(path.startswith(f"{one}.") for one in known)
             if path not in known and not option and not inside:

@@ -92,6 +92,7 @@ FAULTS_OF_PROGRAM = [
     (program.commands_exist, "docs/runbooks/maintenance.md", "cluster drain", "cluster drain --hard"),
     (program.secrets_fit, "deploy/secrets", "secret \"$name-peer\"", "secret \"$name-pear\""),
     (program.secrets_fit, "deploy/secrets", "\"$node.key\" \"$out", "\"$node-key\" \"$out"),
+    (program.secrets_fit, "deploy/secrets", "if [ \"$known\" != \"$cluster\" ]", "if false"),
 ]
 
 

@@ -133,11 +133,14 @@ def by_name(text):
 
 
 def secrets_fit(tree):
-    """deploy/secrets makes every Secret and every file that the pods ask for, and renews them."""
+    """deploy/secrets makes every Secret and every file that the pods ask for, renews them, and knows its cluster."""
     with temporary() as directory:
         script = [tree.deploy / "secrets", "--out", Path(directory) / "kept", "--nodes", 3, "--gateways"]
         first = run(*script, env=clean_environment(ANTUMBRA=binary()))
         again = run(*script, env=clean_environment(ANTUMBRA=binary()))
+        other = run(*script, "--cluster", "other", env=clean_environment(ANTUMBRA=binary()))
+    if other.returncode == 0:
+        return ["the authorities of one cluster make certificates of another"]
     if first.returncode != 0 or again.returncode != 0:
         return [first.stderr + again.stderr]
     made, renewed = by_name(first.stdout), by_name(again.stdout)

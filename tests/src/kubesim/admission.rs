@@ -172,18 +172,26 @@ fn check(
     for constraint in constraints.into_iter().flatten() {
         let MatchResources {
             exclude_resource_rules,
+            match_policy,
             object_selector,
-            ..
+            namespace_selector: _,
+            resource_rules: _,
         } = constraint;
         ensure!(
-            exclude_resource_rules.is_none() && object_selector.is_none(),
-            "excludeResourceRules and objectSelector are not modelled"
+            exclude_resource_rules.is_none() && object_selector.is_none() && match_policy.is_none(),
+            "excludeResourceRules, objectSelector and matchPolicy are not modelled"
         );
     }
     let validations = policy.validations.iter().flatten();
     if validations.clone().next().is_none() {
         bail!("a policy without validations refuses nothing");
     }
+    ensure!(
+        validations
+            .clone()
+            .all(|one| one.message_expression.is_none()),
+        "messageExpression is not modelled"
+    );
     let variables = policy.variables.iter().flatten();
     let expressions = validations
         .map(|validation| &validation.expression)
@@ -205,8 +213,25 @@ fn takes(rule: &NamedRuleWithOperations, request: &Request<'_>) -> bool {
     holds(&rule.operations, request.operation)
         && holds(&rule.api_groups, request.group)
         && holds(&rule.api_versions, request.version)
-        && holds(&rule.resources, request.resource)
+        && rule
+            .resources
+            .iter()
+            .flatten()
+            .any(|entry| covers(entry, request.resource))
         && is_named
+}
+
+/// Whether an entry of `resources` means a resource: `*` means all but subresources, `*/*` these too, `a/*` the
+/// subresources of one, and `*/a` one subresource of all.
+fn covers(entry: &str, resource: &str) -> bool {
+    match (entry.split_once('/'), resource.split_once('/')) {
+        (None, None) => entry == "*" || entry == resource,
+        (None, Some(_)) => false,
+        (Some(entry), None) => entry == ("*", "*"),
+        (Some((of, what)), Some((owner, sub))) => {
+            (of == "*" || of == owner) && (what == "*" || what == sub)
+        }
+    }
 }
 
 fn compile(expression: &str) -> Result<Program> {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -42,6 +42,8 @@ pub struct Server {
     address: SocketAddr,
     authority: String,
     known: Arc<Mutex<Known>>,
+    /// How often a StatefulSet was given away.
+    reads: Arc<AtomicU64>,
     is_ending: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
@@ -55,8 +57,10 @@ impl Server {
         let address = listener.local_addr()?;
         let (config, authority) = identity(&address)?;
         let known = Arc::new(Mutex::new(Known::default()));
+        let reads = Arc::new(AtomicU64::new(0));
         let is_ending = Arc::new(AtomicBool::new(false));
         let (knows, ending) = (Arc::clone(&known), Arc::clone(&is_ending));
+        let counted = Arc::clone(&reads);
         let thread = thread::spawn(move || {
             while !ending.load(Ordering::Relaxed) {
                 let Ok((stream, _)) = listener.accept() else {
@@ -64,14 +68,16 @@ impl Server {
                     continue;
                 };
                 let (config, known) = (Arc::clone(&config), Arc::clone(&knows));
+                let reads = Arc::clone(&counted);
                 // Whoever is not answered asks again.
-                thread::spawn(move || serve(stream, config, &known).ok());
+                thread::spawn(move || serve(stream, config, &known, &reads).ok());
             }
         });
         Ok(Server {
             address,
             authority,
             known,
+            reads,
             is_ending,
             thread: Some(thread),
         })
@@ -85,6 +91,11 @@ impl Server {
     /// The certificate of its authority, as PEM.
     pub fn authority(&self) -> &str {
         &self.authority
+    }
+
+    /// How often a StatefulSet was given away so far.
+    pub fn reads(&self) -> u64 {
+        self.reads.load(Ordering::SeqCst)
     }
 
     /// Changes what it knows.
@@ -122,7 +133,12 @@ fn identity(address: &SocketAddr) -> Result<(Arc<ServerConfig>, String)> {
     Ok((Arc::new(config), authority))
 }
 
-fn serve(stream: TcpStream, config: Arc<ServerConfig>, known: &Mutex<Known>) -> Result<()> {
+fn serve(
+    stream: TcpStream,
+    config: Arc<ServerConfig>,
+    known: &Mutex<Known>,
+    reads: &AtomicU64,
+) -> Result<()> {
     stream.set_nonblocking(false)?;
     stream.set_read_timeout(Some(LIMIT))?;
     stream.set_write_timeout(Some(LIMIT))?;
@@ -139,6 +155,9 @@ fn serve(stream: TcpStream, config: Arc<ServerConfig>, known: &Mutex<Known>) -> 
         let known = known.lock().expect("nobody panics with it");
         answer(&String::from_utf8_lossy(&head), &known)
     };
+    if status == 200 {
+        reads.fetch_add(1, Ordering::SeqCst);
+    }
     let body = body.to_string();
     let head = format!(
         "HTTP/1.1 {status} x\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\

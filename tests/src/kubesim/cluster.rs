@@ -15,6 +15,7 @@ use tempfile::TempDir;
 
 use super::admission::Denial;
 use super::controller::budget::Answer;
+use super::controller::stateful_set::Generation;
 use super::manifest::Manifests;
 use super::node::{Ending, Node};
 use super::world::World;
@@ -34,10 +35,14 @@ const LOG_BYTES_MAX: usize = 4000;
 pub struct Options {
     /// The program that all images have in them.
     pub binary: PathBuf,
+    /// Images that can be pulled.
+    pub images: BTreeSet<String>,
     /// The namespace that everything is in.
     pub namespace: String,
     /// Periods, delays and graces of Kubernetes are divided by it; the program keeps its own times.
     pub time_scale: f64,
+    /// How this Kubernetes updates StatefulSets.
+    pub generation: Generation,
     /// Zones that hosts are in, by turns. Pods are not told of zones when there are none.
     pub zones: Vec<String>,
 }
@@ -71,6 +76,8 @@ pub struct View {
     pub is_terminating: bool,
     /// How often its container was started again.
     pub restarts: u32,
+    /// How often its image could not be pulled.
+    pub failed_pulls: u32,
 }
 
 impl View {
@@ -82,26 +89,28 @@ impl View {
             is_ready: node.pod.ready_since.is_some(),
             is_terminating: node.pod.is_terminating,
             restarts: node.restarts(),
+            failed_pulls: node.failed_pulls(),
         }
     }
 }
 
-/// Sees the pods of a simulation for as long as that is there.
+/// Sees the pods of a Service for as long as the simulation is there.
 #[derive(Clone)]
-pub(super) struct Pods(Arc<Shared>);
+pub(super) struct Pods {
+    shared: Arc<Shared>,
+    service: String,
+}
 
 impl Pods {
     /// Whether there is no simulation any more.
     pub(super) fn are_over(&self) -> bool {
-        self.0.is_ending.load(Ordering::Relaxed)
+        self.shared.is_ending.load(Ordering::Relaxed)
     }
 
     /// The addresses of the pods that a Service leads to.
     pub(super) fn ready(&self) -> Vec<Ipv4Addr> {
-        let world = self.0.world.lock().expect("controllers do not panic");
-        let ready = world.nodes().map(View::of);
-        let ready = ready.filter(|pod| pod.is_ready && !pod.is_terminating);
-        ready.map(|pod| pod.address).collect()
+        let world = self.shared.world.lock().expect("controllers do not panic");
+        world.served_by(&self.service)
     }
 }
 
@@ -144,6 +153,12 @@ impl Simulation {
         } = Manifests::parse(manifests)?;
         ensure!(!secrets.is_empty(), "no Secrets in {namespaces:?}");
         self.world()?.add_secrets(secrets)
+    }
+
+    /// An image can be pulled from now on.
+    pub fn push(&self, image: &str) -> Result<()> {
+        self.world()?.push(image);
+        Ok(())
     }
 
     /// As `kubectl scale statefulset`. The denial, if the API refuses it.
@@ -238,9 +253,12 @@ impl Simulation {
         })
     }
 
-    /// Sees the pods, for as long as they are there.
-    pub(super) fn watch(&self) -> Pods {
-        Pods(Arc::clone(&self.shared))
+    /// Sees the pods of a Service, as long as the simulation is there.
+    pub(super) fn watch(&self, service: &str) -> Pods {
+        Pods {
+            shared: Arc::clone(&self.shared),
+            service: service.to_owned(),
+        }
     }
 
     fn world(&self) -> Result<MutexGuard<'_, World>> {

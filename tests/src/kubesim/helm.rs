@@ -1,5 +1,6 @@
 //! Renders the chart.
 
+use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
@@ -12,20 +13,24 @@ use crate::environment;
 const SETUP_LIMIT: Duration = Duration::from_secs(300);
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// What `helm template` prints for a release of this repository's chart, with values such as
-/// `replicas=5`.
-pub fn template(release: &str, namespace: &str, values: &[&str]) -> Result<String> {
-    let deploy = environment::repository().join("deploy");
-    let setup = Command::new(deploy.join("ci/setup"));
+/// The program, installed if it was not.
+pub fn program() -> Result<PathBuf> {
+    let setup = Command::new(environment::repository().join("deploy/ci/setup"));
     let printed = command::finish(setup, "", SETUP_LIMIT)?;
     ensure!(
         printed.status.success(),
         "deploy/ci/setup: {}",
         printed.error
     );
-    let mut helm = Command::new(environment::deploy_tools().join("bin/helm"));
+    Ok(environment::deploy_tools().join("bin/helm"))
+}
+
+/// What `helm template` prints for a release of this repository's chart, with values such as
+/// `replicas=5`.
+pub fn template(release: &str, namespace: &str, values: &[&str]) -> Result<String> {
+    let mut helm = Command::new(program()?);
     helm.args(["template", release])
-        .arg(deploy.join("helm/antumbra"))
+        .arg(environment::repository().join("deploy/helm/antumbra"))
         .args(["--namespace", namespace]);
     for value in values {
         helm.args(["--set", value]);

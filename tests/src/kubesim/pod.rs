@@ -21,6 +21,8 @@ const DEFAULT_MODE: i32 = 0o644;
 /// How to run the container of a pod.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Launch {
+    /// The image that it is made from.
+    pub image: String,
     /// The program and its arguments.
     pub command: Vec<String>,
     /// All variables.
@@ -79,20 +81,38 @@ pub struct Files {
 }
 
 impl Launch {
-    /// How to run the container of a pod, with times divided by `time_scale`. `services` are
-    /// variables that the kubelet adds. Refuses what is not modelled.
+    /// How to run the containers of a pod, in their order: first those that run to their end, then the one that
+    /// stays. Times are divided by `time_scale`; `services` are variables that the kubelet adds. Refuses what is not
+    /// modelled.
     pub fn read(
         spec: &PodSpec,
         identity: &Identity,
         claim_templates: &[String],
         services: &[(String, String)],
         time_scale: f64,
-    ) -> Result<Launch> {
+    ) -> Result<Vec<Launch>> {
         refuse(spec)?;
         let [container] = spec.containers.as_slice() else {
             bail!("a pod of several containers is not modelled");
         };
-        let variables = environment::read(container, identity, services)?;
+        let before = spec.init_containers.as_deref().unwrap_or_default();
+        before.iter().try_for_each(refuse_init)?;
+        let all = before.iter().chain([container]);
+        let launches = all.map(|container| {
+            let variables = environment::read(container, identity, services)?;
+            Launch::of(container, spec, claim_templates, variables, time_scale)
+                .with_context(|| container.name.clone())
+        });
+        launches.collect()
+    }
+
+    fn of(
+        container: &Container,
+        spec: &PodSpec,
+        claim_templates: &[String],
+        variables: Vec<(String, String)>,
+        time_scale: f64,
+    ) -> Result<Launch> {
         let (user, group, volume_group) = owners(spec.security_context.as_ref())?;
         let grace = spec
             .termination_grace_period_seconds
@@ -106,7 +126,9 @@ impl Launch {
             "a container without a command: what the image says is not modelled"
         );
         let security = container.security_context.as_ref();
+        let image = container.image.clone();
         Ok(Launch {
+            image: image.context("a container without an image")?,
             command,
             mounts: mounts(container, spec, claim_templates)?,
             user,
@@ -123,6 +145,16 @@ impl Launch {
     }
 }
 
+/// Refuses containers that start before the others and do not just run to their end.
+fn refuse_init(container: &Container) -> Result<()> {
+    ensure!(
+        container.restart_policy.is_none() && container.lifecycle.is_none(),
+        "{}: an init container that stays, or has hooks, is not modelled",
+        container.name
+    );
+    Ok(())
+}
+
 /// Refuses what would change how a pod runs and is not modelled.
 fn refuse(spec: &PodSpec) -> Result<()> {
     let PodSpec {
@@ -131,7 +163,6 @@ fn refuse(spec: &PodSpec) -> Result<()> {
         dns_policy,
         host_aliases,
         host_network,
-        init_containers,
         readiness_gates,
         restart_policy,
         share_process_namespace,
@@ -143,7 +174,6 @@ fn refuse(spec: &PodSpec) -> Result<()> {
         ("dnsPolicy", dns_policy.is_some()),
         ("hostAliases", host_aliases.is_some()),
         ("hostNetwork", *host_network == Some(true)),
-        ("initContainers", init_containers.is_some()),
         ("readinessGates", readiness_gates.is_some()),
         (
             "restartPolicy",

@@ -18,24 +18,24 @@ const LOOK: Duration = Duration::from_millis(10);
 const CONNECT_LIMIT: Duration = Duration::from_secs(1);
 
 impl Simulation {
-    /// An address of this host that leads to a port of the pods that are ready and not about to end. It refuses
-    /// nobody: a connection that finds no pod is closed. It is there as long as the simulation.
-    pub fn expose(&self, port: u16) -> Result<SocketAddr> {
+    /// An address of this host that leads to a port of the pods that a Service selects, those that are ready and not
+    /// about to end. It refuses nobody: a connection that finds no pod is closed. It is there as long as the simulation.
+    pub fn expose(&self, service: &str, port: u16) -> Result<SocketAddr> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
         listener.set_nonblocking(true)?;
         let address = listener.local_addr()?;
-        let pods = self.watch();
+        let pods = self.watch(service);
         thread::spawn(move || serve(&listener, &pods, port));
         Ok(address)
     }
 
     /// The same for a port that speaks TLS: whoever connects to the address speaks plainly. It needs a runtime.
-    pub fn expose_tls(&self, port: u16, tls: Tls) -> Result<SocketAddr> {
+    pub fn expose_tls(&self, service: &str, port: u16, tls: Tls) -> Result<SocketAddr> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
         listener.set_nonblocking(true)?;
         let address = listener.local_addr()?;
         let listener = tokio::net::TcpListener::from_std(listener)?;
-        tokio::spawn(serve_tls(listener, self.watch(), port, tls));
+        tokio::spawn(serve_tls(listener, self.watch(service), port, tls));
         Ok(address)
     }
 }

@@ -5,6 +5,7 @@ mod workload;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -92,6 +93,22 @@ impl World {
         self.nodes.values()
     }
 
+    /// Addresses of the pods that a Service leads to: none when there is no such Service.
+    pub(super) fn served_by(&self, service: &str) -> Vec<Ipv4Addr> {
+        let mut services = self.objects.services.iter();
+        let found = services.find(|one| manifest::name(&one.metadata) == service);
+        let selector = found.and_then(|one| one.spec.as_ref()?.selector.as_ref());
+        let Some(selector) = selector else {
+            return Vec::new();
+        };
+        let pods = self.nodes().filter(|node| {
+            let pod = &node.pod;
+            let is_ready = pod.ready_since.is_some() && !pod.is_terminating;
+            is_ready && manifest::has_all(selector.iter(), &pod.labels)
+        });
+        pods.map(|node| node.identity.address).collect()
+    }
+
     pub(super) fn endings(&self) -> &[Ending] {
         &self.endings
     }
@@ -125,16 +142,20 @@ impl World {
                 }
             }
         }
-        let scale = self.options.time_scale;
+        let options = &self.options;
         let mut kept = BTreeSet::new();
         for set in &manifests.stateful_sets {
             let key = Key::set(manifest::name(&set.metadata));
-            Workload::apply_set(self.workloads.entry(key.clone()).or_default(), set, scale)?;
+            Workload::apply_set(self.workloads.entry(key.clone()).or_default(), set, options)?;
             kept.insert(key);
         }
         for fleet in &manifests.deployments {
             let key = Key::fleet(manifest::name(&fleet.metadata));
-            Workload::apply_fleet(self.workloads.entry(key.clone()).or_default(), fleet, scale)?;
+            Workload::apply_fleet(
+                self.workloads.entry(key.clone()).or_default(),
+                fleet,
+                options,
+            )?;
             kept.insert(key);
         }
         for (key, workload) in &mut self.workloads {
@@ -169,6 +190,10 @@ impl World {
         self.renew_secrets()
     }
 
+    pub(super) fn push(&mut self, image: &str) {
+        self.options.images.insert(image.to_owned());
+    }
+
     /// As `kubectl scale`, which sends a Scale.
     pub(super) fn scale(&mut self, set: &str, replicas: u32) -> Result<Option<Denial>> {
         let workload = self.workload(set)?;
@@ -177,10 +202,9 @@ impl World {
         if let Some(denial) = self.judge("statefulsets/scale", set, &old, &new)? {
             return Ok(Some(denial));
         }
-        let time_scale = self.options.time_scale;
         let workload = self.workloads.get_mut(&Key::set(set));
         let workload = workload.context("it was there")?;
-        workload.set_replicas(replicas, time_scale)?;
+        workload.set_replicas(replicas, &self.options)?;
         self.publish()?;
         Ok(None)
     }
@@ -286,7 +310,7 @@ impl World {
             }
         }
         for node in self.nodes.values_mut() {
-            if let Some(ending) = node.turn(now)? {
+            if let Some(ending) = node.turn(now, &self.options.images)? {
                 ensure!(
                     self.endings.len() < ENDINGS_MAX,
                     "containers end again and again: {ending:?}"

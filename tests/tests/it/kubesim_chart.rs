@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use antumbra_tests::chaos::command;
 use antumbra_tests::kubesim::admission::Admission;
-use antumbra_tests::kubesim::cluster::Simulation;
+use antumbra_tests::kubesim::cluster::{Simulation, View};
 use antumbra_tests::kubesim::controller::budget::Budget;
 use antumbra_tests::kubesim::controller::deployment::Fleet;
 use antumbra_tests::kubesim::controller::stateful_set::Set;
@@ -52,12 +52,12 @@ fn kubesim_reads_the_chart() {
     }
 }
 
-/// The Secrets of an installation, as operators make them.
+/// The Secrets of an installation, as operators make them, those of gateways included.
 fn secrets(directory: &TempDir) -> String {
     let mut make = Command::new(environment::repository().join("deploy/secrets"));
     make.arg("--out")
         .arg(directory.path().join("secrets"))
-        .args(["--name", SET, "--namespace", NAMESPACE]);
+        .args(["--name", SET, "--namespace", NAMESPACE, "--gateways"]);
     environment::isolate(&mut make);
     make.env("ANTUMBRA", environment::binary());
     let printed = command::finish(make, "", SECRETS_LIMIT).unwrap();
@@ -75,28 +75,6 @@ fn replace_first(simulation: &Simulation) {
             (back.is_ready && back.address != first.address).then_some(())
         })
         .unwrap();
-}
-
-/// With certificates on all ways, over three zones: a pod comes back under another address, and one that is scaled
-/// away is waited for until its node has left.
-#[test]
-fn kubesim_operates_with_certificates() {
-    if !environment::can_use_root(1) {
-        return;
-    }
-    let directory = tempfile::tempdir().unwrap();
-    let simulation = start(&["zone-a", "zone-b", "zone-c"]);
-    simulation.add_secrets(&secrets(&directory)).unwrap();
-    let values = [
-        "replicas=4",
-        "access.bootstrapTokenSecretName=antumbra-bootstrap",
-    ];
-    let chart = helm::template(SET, NAMESPACE, &values).unwrap();
-    assert_eq!(simulation.apply(&chart).unwrap(), None);
-    simulation.until_ready(&PODS[..4], LIMIT).unwrap();
-    replace_first(&simulation);
-    leave(&simulation, 3, || {});
-    simulation.until_ready(&PODS[..3], LIMIT).unwrap();
 }
 
 /// A credential for devices, as an operator makes it through an address that takes TLS off.
@@ -118,6 +96,119 @@ fn credential(door: SocketAddr, token: &str) -> Proof {
     }
 }
 
+/// A cluster with certificates on all ways, and the clients of its Services.
+struct Secured {
+    directory: TempDir,
+    simulation: Simulation,
+    traffic: Traffic,
+}
+
+impl Secured {
+    /// Installs a chart, and waits until so many pods are ready.
+    fn install(zones: &[&str], values: &[&str], pods: usize) -> Secured {
+        let directory = tempfile::tempdir().unwrap();
+        let simulation = start(zones);
+        simulation.add_secrets(&secrets(&directory)).unwrap();
+        let chart = secured(values);
+        assert_eq!(simulation.apply(&chart).unwrap(), None);
+        all_ready(&simulation, pods);
+        let kept = directory.path().join("secrets");
+        let authority = kept.join("doors-ca/ca.pem");
+        let expose = |service, port, protocol| {
+            let tls = Tls::trusting(&authority, protocol).unwrap();
+            simulation.expose_tls(service, port, tls).unwrap()
+        };
+        let doors = [
+            expose("antumbra-api", 7400, Some("h2")),
+            expose("antumbra-mqtt", 8883, None),
+        ];
+        let token = std::fs::read_to_string(kept.join("bootstrap.token")).unwrap();
+        let proof = credential(doors[0], token.trim());
+        let traffic = Traffic::start(doors, Some(&proof));
+        Secured {
+            directory,
+            simulation,
+            traffic,
+        }
+    }
+}
+
+/// The rendered chart as it is by default, with more values.
+fn secured(values: &[&str]) -> String {
+    let token = ["access.bootstrapTokenSecretName=antumbra-bootstrap"];
+    helm::template(SET, NAMESPACE, &[&token[..], values].concat()).unwrap()
+}
+
+/// Waits until there are so many pods, all of them ready.
+fn all_ready(simulation: &Simulation, count: usize) -> Vec<View> {
+    let all = |pods: &[View]| {
+        let is_ready = |pod: &View| pod.is_ready && !pod.is_terminating;
+        (pods.len() == count && pods.iter().all(is_ready)).then(|| pods.to_vec())
+    };
+    let what = format!("{count} pods are ready");
+    simulation.until(&what, LIMIT, all).unwrap()
+}
+
+fn is_gateway(pod: &View) -> bool {
+    pod.name.starts_with("antumbra-gateway-")
+}
+
+/// Waits until other gateways have taken the places of these.
+fn replaced(simulation: &Simulation, before: &[View], count: usize) {
+    let new = |pods: &[View]| {
+        let gateways: Vec<&View> = pods.iter().filter(|pod| is_gateway(pod)).collect();
+        let is_new = |pod: &&View| pod.is_ready && before.iter().all(|old| old.name != pod.name);
+        (gateways.len() == count && gateways.iter().all(is_new)).then_some(())
+    };
+    simulation
+        .until("gateways are replaced", LIMIT, new)
+        .unwrap();
+}
+
+/// With certificates on all ways, over three zones and behind gateways that make their certificates themselves: a
+/// gateway is killed, all are replaced, a storage node comes back under another address, and one that is scaled away is
+/// waited for until its node has left.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn kubesim_operates_with_certificates_and_gateways() {
+    if !environment::can_use_root(1) {
+        return;
+    }
+    let zones = ["zone-a", "zone-b", "zone-c"];
+    let values = ["replicas=4", "gateway.enabled=true"];
+    let Secured {
+        simulation,
+        traffic,
+        ..
+    } = Secured::install(&zones, &values, 6);
+    traffic.goes_on("nothing is done").await;
+
+    let gateways: Vec<View> = all_ready(&simulation, 6)
+        .into_iter()
+        .filter(is_gateway)
+        .collect();
+    simulation.kill(&gateways[0].name).unwrap();
+    let restarted = |pods: &[View]| {
+        let mut pods = pods.iter();
+        let killed = pods.find(|pod| pod.name == gateways[0].name)?;
+        (killed.restarts == 1 && killed.is_ready).then_some(())
+    };
+    simulation.until("it is back", LIMIT, restarted).unwrap();
+    traffic.goes_on("a gateway was killed").await;
+
+    // What is only of gateways: the storage nodes stay.
+    let changed = [&values[..], &["gateway.resources.requests.cpu=2"]].concat();
+    assert_eq!(simulation.apply(&secured(&changed)).unwrap(), None);
+    replaced(&simulation, &gateways, gateways.len());
+    traffic.goes_on("all gateways were replaced").await;
+
+    replace_first(&simulation);
+    traffic.goes_on("a storage node has another address").await;
+    leave(&simulation, 3, || {});
+    all_ready(&simulation, 5);
+    traffic.goes_on("a storage node has left").await;
+    traffic.stop().await;
+}
+
 /// What all doors of all pods show.
 async fn shown(simulation: &Simulation, tls: &Tls) -> Vec<Option<Vec<u8>>> {
     let mut all = Vec::new();
@@ -137,30 +228,15 @@ async fn kubesim_operates_while_certificates_are_renewed() {
     if !environment::can_use_root(1) {
         return;
     }
-    let directory = tempfile::tempdir().unwrap();
-    let simulation = start(&[]);
-    simulation.add_secrets(&secrets(&directory)).unwrap();
-    let values = [
-        "placement.zoneLabel=",
-        "access.bootstrapTokenSecretName=antumbra-bootstrap",
-    ];
-    let chart = helm::template(SET, NAMESPACE, &values).unwrap();
-    assert_eq!(simulation.apply(&chart).unwrap(), None);
-    simulation.until_ready(&PODS[..3], LIMIT).unwrap();
-
-    let kept = directory.path().join("secrets");
-    let authority = kept.join("doors-ca/ca.pem");
-    let tls = |protocol| Tls::trusting(&authority, protocol).unwrap();
-    let doors = [
-        simulation.expose_tls(7400, tls(Some("h2"))).unwrap(),
-        simulation.expose_tls(8883, tls(None)).unwrap(),
-    ];
-    let token = std::fs::read_to_string(kept.join("bootstrap.token")).unwrap();
-    let proof = credential(doors[0], token.trim());
-    let traffic = Traffic::start(doors, Some(&proof));
+    let Secured {
+        directory,
+        simulation,
+        traffic,
+    } = Secured::install(&[], &["placement.zoneLabel="], 3);
     traffic.goes_on("nothing is done").await;
 
-    let any = tls(None);
+    let authority = directory.path().join("secrets/doors-ca/ca.pem");
+    let any = Tls::trusting(&authority, None).unwrap();
     let before = shown(&simulation, &any).await;
     assert!(before.len() == 9 && before.iter().all(Option::is_some));
     simulation.add_secrets(&secrets(&directory)).unwrap();

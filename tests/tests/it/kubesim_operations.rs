@@ -15,7 +15,7 @@ use antumbra_tests::{environment, waiting};
 use serde_json::{Value, json};
 
 use crate::kubesim_scale::{
-    LIMIT, PODS, SET, address, ask, chart, install, list, wait_even, wait_members,
+    LIMIT, PODS, SET, address, ask, chart, doors, image, install, list, wait_even, wait_members,
 };
 use crate::kubesim_traffic::Traffic;
 
@@ -119,15 +119,15 @@ fn wait_restarted(simulation: &Simulation, name: &str, restarts: u32) {
         .unwrap();
 }
 
-/// An update with which no pod starts stops at the first one, and is over when it is taken back and
-/// that pod is deleted.
-async fn update_wrongly(simulation: &Simulation, good: &str) {
+/// An update with which no pod starts, for want of an image or of a good configuration, stops at the
+/// first one, and is over when it is taken back.
+async fn update_wrongly(simulation: &Simulation, good: &str, bad: &str) {
     let before = see(simulation, PODS[0]).revision;
-    let bad = chart(&["config.raft.heartbeat=never"]);
-    assert_eq!(simulation.apply(&bad).unwrap(), None);
+    assert_eq!(simulation.apply(&chart(&[bad])).unwrap(), None);
     simulation
         .until("the new revision fails again and again", LIMIT, |pods| {
-            view(pods, PODS[2]).filter(|pod| pod.revision != before && pod.restarts >= 2)
+            let new = view(pods, PODS[2]).filter(|pod| pod.revision != before);
+            new.filter(|pod| pod.restarts.max(pod.failed_pulls) >= 2)
         })
         .unwrap();
     let begun = Instant::now();
@@ -140,7 +140,6 @@ async fn update_wrongly(simulation: &Simulation, good: &str) {
     }
     check(simulation, 1).await;
     assert_eq!(simulation.apply(good).unwrap(), None);
-    simulation.delete(PODS[2]).unwrap();
     simulation
         .until("the old revision is back", LIMIT, |pods| {
             view(pods, PODS[2]).filter(|pod| pod.revision == before && pod.is_ready)
@@ -149,12 +148,18 @@ async fn update_wrongly(simulation: &Simulation, good: &str) {
     wait_repaired(simulation);
 }
 
-/// An update that works goes from the highest pod to the lowest.
+/// An update whose image comes late waits for it, and goes from the highest pod to the lowest.
 fn update(simulation: &Simulation) {
     let before = see(simulation, PODS[0]).revision;
     let known = simulation.endings().unwrap().len();
-    let changed = chart(&["config.node.shutdown_timeout=11s"]);
+    let changed = chart(&["config.node.shutdown_timeout=11s", "image.tag=late"]);
     assert_eq!(simulation.apply(&changed).unwrap(), None);
+    simulation
+        .until("the image cannot be pulled", LIMIT, |pods| {
+            view(pods, PODS[2]).filter(|pod| pod.failed_pulls > 0)
+        })
+        .unwrap();
+    simulation.push(&image("late")).unwrap();
     simulation
         .until("all pods have the new revision", 2 * LIMIT, |pods| {
             let is_new = |pod: &View| pod.is_ready && pod.revision != before;
@@ -221,7 +226,7 @@ async fn kubesim_operates_without_loss() {
     let simulation = install(&good, 3);
     tell(&simulation, 1).await;
     check(&simulation, 1).await;
-    let doors = [7400, 1883].map(|port| simulation.expose(port).unwrap());
+    let doors = doors(&simulation);
     let traffic = Traffic::start(doors, None);
     traffic.goes_on("nothing is done").await;
     evict(&simulation);
@@ -230,8 +235,11 @@ async fn kubesim_operates_without_loss() {
     traffic
         .goes_on("a container was killed and a volume lost")
         .await;
-    update_wrongly(&simulation, &good).await;
-    traffic.goes_on("an update failed and was taken back").await;
+    for bad in ["config.raft.heartbeat=never", "image.tag=unknown"] {
+        update_wrongly(&simulation, &good, bad).await;
+        let after = format!("an update to {bad} failed and was taken back");
+        traffic.goes_on(&after).await;
+    }
     update(&simulation);
     traffic.goes_on("an update went through").await;
     park(&simulation, &good);
@@ -255,7 +263,7 @@ async fn kubesim_operates_with_too_short_a_grace() {
     let simulation = install(&chart, 4);
     wait_even(&simulation, 4, &mut []);
     tell(&simulation, 1).await;
-    let doors = [7400, 1883].map(|port| simulation.expose(port).unwrap());
+    let doors = doors(&simulation);
     let traffic = Traffic::start(doors, None);
     traffic.goes_on("nothing is done").await;
     assert_eq!(simulation.scale(SET, 3).unwrap(), None);

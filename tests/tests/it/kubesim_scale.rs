@@ -10,6 +10,7 @@ use antumbra_tests::chaos::command;
 use antumbra_tests::chaos::topology;
 use antumbra_tests::client::Client as Grpc;
 use antumbra_tests::kubesim::cluster::{Options, Simulation, View};
+use antumbra_tests::kubesim::controller::stateful_set::Generation;
 use antumbra_tests::kubesim::helm;
 use antumbra_tests::load::{self, Load};
 use antumbra_tests::mqtt::{Client, Connect, Version};
@@ -44,15 +45,26 @@ pub(crate) fn chart(values: &[&str]) -> String {
     helm::template(SET, NAMESPACE, &[&open[..], values].concat()).unwrap()
 }
 
-/// An empty cluster over these zones.
-pub(crate) fn start(zones: &[&str]) -> Simulation {
-    let options = Options {
+/// The image that the chart names, with a tag.
+pub(crate) fn image(tag: &str) -> String {
+    format!("antumbra:{tag}")
+}
+
+/// How a cluster over these zones is made.
+pub(crate) fn options(zones: &[&str]) -> Options {
+    Options {
         binary: environment::binary(),
+        images: [image(env!("CARGO_PKG_VERSION"))].into(),
         namespace: NAMESPACE.into(),
         time_scale: TIME_SCALE,
+        generation: Generation::default(),
         zones: zones.iter().map(|zone| (*zone).to_owned()).collect(),
-    };
-    Simulation::start(options).unwrap()
+    }
+}
+
+/// An empty cluster over these zones.
+pub(crate) fn start(zones: &[&str]) -> Simulation {
+    Simulation::start(options(zones)).unwrap()
 }
 
 /// The pods of a chart, all of them ready.
@@ -61,6 +73,12 @@ pub(crate) fn install(chart: &str, count: usize) -> Simulation {
     assert_eq!(simulation.apply(chart).unwrap(), None);
     simulation.until_ready(&PODS[..count], LIMIT).unwrap();
     simulation
+}
+
+/// Where clients of gRPC and devices connect, without certificates.
+pub(crate) fn doors(simulation: &Simulation) -> [SocketAddr; 2] {
+    [("antumbra-api", 7400), ("antumbra-mqtt", 1883)]
+        .map(|(service, port)| simulation.expose(service, port).unwrap())
 }
 
 /// Reason of a DISCONNECT: the client should come back elsewhere.
@@ -259,7 +277,7 @@ async fn kubesim_scales_3_5_3() {
         padding: 100,
     };
     let load = Load::start(grpc(PODS[1]), writing);
-    let doors = [7400, 1883].map(|port| simulation.expose(port).unwrap());
+    let doors = doors(&simulation);
     let traffic = Traffic::start(doors, None);
     load.progress(200, LIMIT).await.unwrap();
     let mut devices = come(&simulation, &PODS[..3]);

@@ -24,6 +24,7 @@ mod durability_power;
 mod durability_restart;
 mod kubesim_chart;
 mod kubesim_operations;
+mod kubesim_readme;
 mod kubesim_scale;
 mod kubesim_traffic;
 mod logs;

@@ -2,7 +2,6 @@
 //! tests plays the API of Kubernetes; the tests play whoever scales and the kubelet.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -42,7 +41,7 @@ fn pods(nodes: usize, options: &[(&str, &str)]) -> (Cluster, Api) {
         environment: options.collect(),
     })
     .unwrap();
-    let address = IpAddr::V4(cluster.network().client_address());
+    let address = cluster.network().client_address();
     let api = Api::start(address, SET, FIRST, nodes as u32).unwrap();
     cluster.add_environment(&api.environment());
     for node in 0..nodes {

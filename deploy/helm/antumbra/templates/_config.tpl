@@ -11,6 +11,16 @@
 {{- end -}}
 {{- end -}}
 
+{{/* A size such as 6GiB (of the node) or 8Gi (of Kubernetes) in bytes; nothing if it is written in another way. */}}
+{{- define "antumbra.bytes" -}}
+{{- $size := toString . | trimSuffix "B" -}}
+{{- if regexMatch "^[0-9]+Mi$" $size -}}
+{{ mul (trimSuffix "Mi" $size | int64) 1048576 }}
+{{- else if regexMatch "^[0-9]+Gi$" $size -}}
+{{ mul (trimSuffix "Gi" $size | int64) 1073741824 }}
+{{- end -}}
+{{- end -}}
+
 {{/* The first three nodes, however many there are: with scaling this list must not change. */}}
 {{- define "antumbra.seeds" -}}
 {{- $root := . -}}

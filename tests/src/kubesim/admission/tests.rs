@@ -194,4 +194,22 @@ fn what_is_not_modelled_or_wrong_is_refused() {
     assert!(refused("variables.wanted >= variables.former\n", "wanted >=\n").contains("wanted >="));
     let conditions = "failurePolicy: Fail\n  matchConditions: [{name: a, expression: 'true'}]";
     assert!(refused("failurePolicy: Fail", conditions).contains("not modelled"));
+    let exact = "matchConstraints:\n    matchPolicy: Exact";
+    assert!(refused("matchConstraints:", exact).contains("matchPolicy"));
+    let message = "messageExpression: \"'a'\"";
+    assert!(refused("message: one at a time, please", message).contains("messageExpression"));
+}
+
+#[test]
+fn stars_in_resources_mean_what_kubernetes_takes_them_for() {
+    let meant = |entry: &str| {
+        let all = ["pods", "pods/status", "jobs/scale"];
+        all.map(|resource| covers(entry, resource))
+    };
+    assert_eq!(meant("pods"), [true, false, false]);
+    assert_eq!(meant("*"), [true, false, false]);
+    assert_eq!(meant("pods/status"), [false, true, false]);
+    assert_eq!(meant("pods/*"), [false, true, false]);
+    assert_eq!(meant("*/scale"), [false, false, true]);
+    assert_eq!(meant("*/*"), [true, true, true]);
 }

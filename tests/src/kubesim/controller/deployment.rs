@@ -3,7 +3,7 @@
 use std::cmp::Reverse;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use k8s_openapi::api::apps::v1::{Deployment, DeploymentSpec};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
@@ -91,11 +91,13 @@ impl Fleet {
         worst.into_iter().take(count).map(delete).collect()
     }
 
-    /// Those that are not ready before those that are, the youngest before the others.
+    /// Those that do not run before those that do, those that are not ready before those that are, the youngest
+    /// before the others.
     fn worst_first<'a>(&self, mut pods: Vec<&'a Pod>, now: Duration) -> Vec<&'a Pod> {
         pods.sort_by_key(|pod| {
             let is_available = pod.is_available(now, self.min_ready);
             (
+                pod.is_running,
                 is_available,
                 pod.ready_since.is_some(),
                 Reverse(pod.created),
@@ -116,9 +118,14 @@ fn shares(spec: &DeploymentSpec, replicas: u32) -> Result<(u32, u32)> {
     let share = IntOrString::String(DEFAULT_SHARE.to_owned());
     let surge = rolling.and_then(|rolling| rolling.max_surge.as_ref());
     let unavailable = rolling.and_then(|rolling| rolling.max_unavailable.as_ref());
+    let is_zero = |share: Option<&IntOrString>| share == Some(&IntOrString::Int(0));
+    ensure!(
+        !(is_zero(surge) && is_zero(unavailable)),
+        "maxUnavailable may not be 0 when maxSurge is 0"
+    );
     let surge = amount(surge.unwrap_or(&share), replicas, Rounding::Up)?;
     let unavailable = amount(unavailable.unwrap_or(&share), replicas, Rounding::Down)?;
-    // Without either nothing could ever move.
+    // Shares that come to nothing: without either nothing could ever move.
     match (surge, unavailable) {
         (0, 0) => Ok((0, 1)),
         both => Ok(both),
@@ -184,8 +191,14 @@ mod tests {
         let mut broken = pod("a");
         broken.ready_since = None;
         assert_eq!(
-            plan(&fleet(1, 1, 0), "old", &[broken, pod("b")]),
+            plan(&fleet(1, 1, 0), "old", &[broken.clone(), pod("b")]),
             [delete("a")]
+        );
+        let mut pending = broken.clone();
+        (pending.name, pending.is_running) = ("c".into(), false);
+        assert_eq!(
+            plan(&fleet(1, 1, 0), "old", &[broken, pending]),
+            [delete("c")]
         );
     }
 
@@ -264,7 +277,12 @@ spec:
             "a quarter, rounded up and down"
         );
         let none = "  strategy: {rollingUpdate: {maxSurge: 0, maxUnavailable: 0}}\n";
-        assert_eq!(read(&format!("{text}{none}")).unwrap().max_unavailable, 1);
+        assert!(
+            read(&format!("{text}{none}")).is_err(),
+            "the API refuses it"
+        );
+        let little = "  strategy: {rollingUpdate: {maxSurge: 0, maxUnavailable: 1%}}\n";
+        assert_eq!(read(&format!("{text}{little}")).unwrap().max_unavailable, 1);
         let other = "  strategy: {type: Recreate}\n";
         assert!(read(&format!("{text}{other}")).is_err());
     }

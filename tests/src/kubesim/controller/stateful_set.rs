@@ -21,6 +21,8 @@ pub struct Set {
     pub start: u32,
     /// How pods get a new template.
     pub update: Update,
+    /// Which Kubernetes gives it to them.
+    pub generation: Generation,
     /// How long a pod must have been ready to be counted as available.
     pub min_ready: Duration,
     /// Names of the templates of claims.
@@ -43,6 +45,18 @@ pub enum Update {
         /// So many pods may be missing or unavailable.
         max_unavailable: u32,
     },
+}
+
+/// How Kubernetes updates pods that are managed in parallel, which changed with its versions.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Generation {
+    /// Up to 1.34, and 1.35.4 to 1.36: one pod at a time, looking only at those above it.
+    #[default]
+    Ordered,
+    /// 1.35.0 to 1.35.3: as many as may be unavailable, whichever pods are.
+    Counted,
+    /// 1.37 and newer: the same, and pods of another template that are not available go at once.
+    Repairing,
 }
 
 /// Revisions of the template.
@@ -79,6 +93,7 @@ impl Set {
             replicas,
             start: u32::try_from(ordinals.unwrap_or(0))?,
             update: Update::read(spec, replicas)?,
+            generation: Generation::default(),
             min_ready: seconds(spec.min_ready_seconds)?,
             claim_templates: templates
                 .map(|claim| manifest::name(&claim.metadata).to_owned())
@@ -192,17 +207,36 @@ impl Set {
             return Vec::new();
         };
         let pods = self.by_ordinal(seen.pods, |ordinal| self.ordinals().contains(&ordinal));
-        let available = pods
+        let is_available = |pod: &Pod| pod.is_available(seen.now, self.min_ready);
+        let is_old = |pod: &Pod| pod.revision != update && !pod.is_terminating;
+        let available = pods.iter().filter(|(_, pod)| is_available(pod)).count() as u32;
+        let unavailable = self.replicas.saturating_sub(available);
+        let affected = pods
             .iter()
-            .filter(|(_, pod)| pod.is_available(seen.now, self.min_ready));
-        let unavailable = self.replicas.saturating_sub(available.count() as u32);
-        let room = max_unavailable.saturating_sub(unavailable);
-        pods.iter()
             .filter(|(ordinal, _)| *ordinal >= self.start + partition)
-            .filter(|(_, pod)| pod.revision != update && !pod.is_terminating)
-            .take(room as usize)
-            .map(|(_, pod)| delete(pod))
-            .collect()
+            .map(|(_, pod)| *pod);
+        match self.generation {
+            Generation::Ordered => {
+                // A pod that is missing is not available, and was made again by this look.
+                let is_whole = pods.len() as u32 == self.replicas;
+                let mut waits = affected.filter(|pod| is_old(pod) || !is_available(pod));
+                let next = waits.next().filter(|pod| is_whole && is_old(pod));
+                next.map(delete).into_iter().collect()
+            }
+            Generation::Counted => {
+                let room = max_unavailable.saturating_sub(unavailable);
+                let old = affected.filter(|pod| is_old(pod));
+                old.take(room as usize).map(delete).collect()
+            }
+            Generation::Repairing => {
+                let room = max_unavailable.saturating_sub(unavailable);
+                let (good, broken): (Vec<&Pod>, Vec<&Pod>) = affected
+                    .filter(|pod| is_old(pod))
+                    .partition(|pod| is_available(pod));
+                let good = good.into_iter().take(room as usize);
+                broken.into_iter().chain(good).map(delete).collect()
+            }
+        }
     }
 
     /// Pods with such ordinals, the highest first.

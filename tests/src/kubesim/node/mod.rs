@@ -7,6 +7,7 @@ pub mod volume;
 
 mod restart;
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::{Child, ExitStatus};
 use std::sync::mpsc::{self, Receiver, Sender};
@@ -19,7 +20,7 @@ use super::controller;
 use super::pod::{Files, Identity, Launch, Source};
 use super::probe::{Check, Health, Kind, Plan};
 use container::{Container, Place};
-use restart::Restarts;
+use restart::{Pulls, Restarts};
 
 /// What a container gets at least between SIGTERM and SIGKILL.
 const LAST_GRACE: Duration = Duration::from_secs(2);
@@ -32,11 +33,14 @@ pub struct Node {
     pub identity: Identity,
     /// Its number in the network.
     pub number: usize,
-    launch: Launch,
-    place: Place,
+    /// Those that run to their end, and the one that stays.
+    containers: Vec<(Launch, Place)>,
+    /// Which of them runs, or is next.
+    step: usize,
     time_scale: f64,
     state: State,
     restarts: Restarts,
+    pulls: Pulls,
     outcomes: (Sender<Outcome>, Receiver<Outcome>),
 }
 
@@ -89,13 +93,12 @@ struct Outcome {
 }
 
 impl Node {
-    /// A pod whose container starts at the next turn.
+    /// A pod whose first container starts at the next turn.
     pub fn new(
         pod: controller::Pod,
         identity: Identity,
         number: usize,
-        launch: Launch,
-        place: Place,
+        containers: Vec<(Launch, Place)>,
         time_scale: f64,
     ) -> Node {
         Node {
@@ -103,10 +106,11 @@ impl Node {
             pod,
             identity,
             number,
-            launch,
-            place,
+            containers,
+            step: 0,
             time_scale,
             restarts: Restarts::default(),
+            pulls: Pulls::default(),
             outcomes: mpsc::channel(),
         }
     }
@@ -116,6 +120,11 @@ impl Node {
         self.restarts.count()
     }
 
+    /// How often its image could not be pulled.
+    pub fn failed_pulls(&self) -> u32 {
+        self.pulls.failed()
+    }
+
     /// Whether it was deleted and has ended.
     pub fn is_gone(&self) -> bool {
         matches!(self.state, State::Gone)
@@ -123,13 +132,15 @@ impl Node {
 
     /// The Secrets that it mounts, where their files are, and the group that these belong to.
     pub fn secrets(&self) -> impl Iterator<Item = (&Files, &Path, u32)> {
-        self.launch.mounts.iter().filter_map(|mount| {
-            let Source::Secret(files) = &mount.source else {
-                return None;
-            };
-            let mut binds = self.place.mounts.iter();
-            let bind = binds.find(|bind| bind.target == mount.target)?;
-            Some((files, bind.source.as_path(), self.launch.volume_group))
+        self.containers.iter().flat_map(|(launch, place)| {
+            launch.mounts.iter().filter_map(|mount| {
+                let Source::Secret(files) = &mount.source else {
+                    return None;
+                };
+                let mut binds = place.mounts.iter();
+                let bind = binds.find(|bind| bind.target == mount.target)?;
+                Some((files, bind.source.as_path(), launch.volume_group))
+            })
         })
     }
 
@@ -138,7 +149,7 @@ impl Node {
         self.pod.is_terminating = true;
         match &mut self.state {
             State::Waiting(_) => self.state = State::Gone,
-            State::Running(run) => run.stop(&self.launch, now)?,
+            State::Running(run) => run.stop(&self.containers[self.step].0, now)?,
             State::Gone => {}
         }
         Ok(())
@@ -152,14 +163,14 @@ impl Node {
         }
     }
 
-    /// Whether a container of it runs.
+    /// Whether one of its containers runs.
     pub fn is_running(&self) -> bool {
         matches!(self.state, State::Running(_))
     }
 
-    /// Does what is due. Gives how its container ended if it did. Containers belong to the thread
-    /// that calls this.
-    pub fn turn(&mut self, now: Duration) -> Result<Option<Ending>> {
+    /// Does what is due, with the images that there are. Gives how its container ended if it did.
+    /// Containers belong to the thread that calls this.
+    pub fn turn(&mut self, now: Duration, images: &BTreeSet<String>) -> Result<Option<Ending>> {
         while let Ok(outcome) = self.outcomes.1.try_recv() {
             if let State::Running(run) = &mut self.state
                 && run.started == outcome.started
@@ -170,18 +181,26 @@ impl Node {
         if let State::Waiting(until) = self.state
             && now >= until
         {
-            let container = Container::start(&self.place, &self.launch);
-            self.state = State::Running(Box::new(Run {
-                container: container.with_context(|| self.pod.name.clone())?,
-                started: now,
-                health: Health::new(&self.launch.probes, now),
-                stop: None,
-            }));
+            self.state = match images.contains(&self.containers[self.step].0.image) {
+                true => self.start(now)?,
+                false => State::Waiting(now + self.pulls.fail(self.time_scale)),
+            };
         }
         let ending = self.follow(now)?;
         self.probe(now)?;
         self.report(now);
         Ok(ending)
+    }
+
+    fn start(&self, now: Duration) -> Result<State> {
+        let (launch, place) = &self.containers[self.step];
+        let container = Container::start(place, launch);
+        Ok(State::Running(Box::new(Run {
+            container: container.with_context(|| self.pod.name.clone())?,
+            started: now,
+            health: Health::new(&launch.probes, now),
+            stop: None,
+        })))
     }
 
     /// Follows the container to its end.
@@ -191,12 +210,17 @@ impl Node {
         };
         let Some(status) = run.container.ended()? else {
             if run.health.wants_restart().is_some() {
-                run.stop(&self.launch, now)?;
+                run.stop(&self.containers[self.step].0, now)?;
             }
             run.go_on_stopping(now)?;
             return Ok(None);
         };
         let stop = run.stop.as_ref();
+        if status.success() && stop.is_none() && self.step + 1 < self.containers.len() {
+            self.step += 1;
+            self.state = State::Waiting(now);
+            return Ok(None);
+        }
         let ending = Ending {
             pod: self.pod.name.clone(),
             status,
@@ -218,7 +242,7 @@ impl Node {
             return Ok(());
         };
         for kind in run.health.due(now) {
-            let plan = self.launch.probes.get(kind);
+            let plan = self.containers[self.step].0.probes.get(kind);
             let plan = plan.context("what is due is planned")?.clone();
             let command = match &plan.check {
                 Check::Exec { command } => Some(run.container.exec(command)?),
@@ -241,11 +265,12 @@ impl Node {
 
     /// What its controller sees from now on.
     fn report(&mut self, now: Duration) {
+        let is_last = self.step + 1 == self.containers.len();
         let is_ready = match &self.state {
-            State::Running(run) => run.health.is_ready(),
+            State::Running(run) => is_last && run.health.is_ready(),
             State::Waiting(_) | State::Gone => false,
         };
-        self.pod.is_running |= self.is_running();
+        self.pod.is_running |= is_last && self.is_running();
         self.pod.ready_since = match (is_ready, self.pod.ready_since) {
             (false, _) => None,
             (true, None) => Some(now),

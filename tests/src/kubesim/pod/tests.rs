@@ -18,6 +18,7 @@ spec:
       securityContext: {runAsNonRoot: true, runAsUser: 65532, runAsGroup: 65533, fsGroup: 65534}
       containers:
         - name: web
+          image: web:1
           command: [/bin/web]
           args: [serve, --name=$(POD_NAME), $(NOBODY)]
           env:
@@ -53,6 +54,11 @@ fn identity() -> Identity {
 }
 
 fn read(text: &str) -> Result<Launch> {
+    let mut all = read_all(text)?;
+    Ok(all.pop().unwrap())
+}
+
+fn read_all(text: &str) -> Result<Vec<Launch>> {
     let objects = Manifests::parse(text)?;
     let template = &objects.stateful_sets[0].spec.as_ref().unwrap().template;
     let spec = template.spec.as_ref().unwrap();
@@ -63,6 +69,7 @@ fn read(text: &str) -> Result<Launch> {
 #[test]
 fn launch_is_what_the_template_says() {
     let launch = read(TEMPLATE).unwrap();
+    assert_eq!(launch.image, "web:1");
     assert_eq!(
         (launch.user, launch.group, launch.volume_group),
         (65532, 65533, 65534)
@@ -106,6 +113,23 @@ fn variables_refer_to_earlier_ones_and_to_the_pod() {
 }
 
 #[test]
+fn init_containers_come_before_the_others() {
+    let before = "initContainers:
+        - name: keys
+          image: keys:1
+          command: [/bin/keys]
+          args: [--out=/keys]
+          volumeMounts: [{name: scratch, mountPath: /keys}]
+      containers:";
+    let all = read_all(&TEMPLATE.replace("containers:", before)).unwrap();
+    let images: Vec<&str> = all.iter().map(|launch| launch.image.as_str()).collect();
+    assert_eq!(images, ["keys:1", "web:1"]);
+    assert_eq!(all[0].command, ["/bin/keys", "--out=/keys"]);
+    assert_eq!(all[0].mounts[0].source, Source::Empty("scratch".into()));
+    assert_eq!(all[0].user, 65532);
+}
+
+#[test]
 fn dollars_are_escaped_by_dollars() {
     let variables = [("A".to_owned(), "1".to_owned())];
     let expand = |text| environment::expand(text, &variables);
@@ -120,7 +144,8 @@ fn pods_that_are_not_modelled_are_refused() {
     let refused = |from, to| format!("{:#}", read(&TEMPLATE.replace(from, to)).unwrap_err());
     let grace = "terminationGracePeriodSeconds: 600";
     assert!(refused(grace, "hostNetwork: true").contains("hostNetwork"));
-    assert!(refused(grace, "initContainers: [{name: a}]").contains("initContainers"));
+    let stays = "initContainers: [{name: a, restartPolicy: Always}]";
+    assert!(refused(grace, stays).contains("init container"));
     assert!(refused("fieldPath: metadata.name}", "fieldPath: status.hostIP}").contains("hostIP"));
     assert!(refused("runAsUser: 65532", "runAsUser: 0").contains("runAsNonRoot"));
     assert!(refused("emptyDir: {}", "hostPath: {path: /}").contains("volume scratch"));

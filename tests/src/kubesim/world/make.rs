@@ -28,7 +28,7 @@ impl World {
         self.directory.join("pods").join(format!("{pod}-{number}"))
     }
 
-    /// Makes a pod; its container starts at its next turn.
+    /// Makes a pod; its first container starts at its next turn.
     pub(super) fn make(
         &mut self,
         key: &Key,
@@ -44,20 +44,7 @@ impl World {
         let number = self.network.add()?;
         let mut identity = self.identity(&template, pod, number);
         identity.labels.extend(labels);
-        let services = api::variables(self.network.client(), API_PORT);
-        let launch = Launch::read(
-            &spec,
-            &identity,
-            &claim_templates,
-            &services,
-            self.options.time_scale,
-        )?;
-        let directory = self.place(pod, number);
-        let mut mounts = self.mount(&launch, pod, &directory)?;
-        if self.mounts_account(&spec, &identity.account) {
-            mounts.push(self.account(&identity, &directory, launch.volume_group)?);
-        }
-        let place = self.root(&identity, number, &directory, mounts)?;
+        let containers = self.containers(&spec, &identity, &claim_templates, number)?;
         let made = controller::Pod {
             name: pod.to_owned(),
             labels: identity.labels.clone(),
@@ -68,9 +55,37 @@ impl World {
             is_terminating: false,
         };
         let time_scale = self.options.time_scale;
-        let node = Node::new(made, identity, number, launch, place, time_scale);
+        let node = Node::new(made, identity, number, containers, time_scale);
         self.nodes.insert(pod.to_owned(), node);
         Ok(())
+    }
+
+    /// The containers of a pod, and where each runs.
+    fn containers(
+        &self,
+        spec: &PodSpec,
+        identity: &Identity,
+        claim_templates: &[String],
+        number: usize,
+    ) -> Result<Vec<(Launch, Place)>> {
+        let services = api::variables(self.network.client(), API_PORT);
+        let time_scale = self.options.time_scale;
+        let launches = Launch::read(spec, identity, claim_templates, &services, time_scale)?;
+        let directory = self.place(&identity.name, number);
+        let group = launches.last().map_or(0, |launch| launch.volume_group);
+        let account = match self.mounts_account(spec, &identity.account) {
+            true => Some(self.account(identity, &directory, group)?),
+            false => None,
+        };
+        let mut containers = Vec::new();
+        for (nth, launch) in launches.into_iter().enumerate() {
+            let own = directory.join(format!("container-{nth}"));
+            let mut mounts = self.mount(&launch, &identity.name, [&directory, &own])?;
+            mounts.extend(account.clone());
+            let place = self.root(identity, number, &own, mounts)?;
+            containers.push((launch, place));
+        }
+        Ok(containers)
     }
 
     fn identity(&self, template: &PodTemplateSpec, pod: &str, number: usize) -> Identity {
@@ -99,12 +114,14 @@ impl World {
         }
     }
 
-    /// Makes the volumes that a pod mounts.
-    fn mount(&self, launch: &Launch, pod: &str, directory: &Path) -> Result<Vec<Bind>> {
+    /// Makes the volumes that a container mounts: those of the pod in its directory, what is only read in the
+    /// container's own.
+    fn mount(&self, launch: &Launch, pod: &str, directories: [&Path; 2]) -> Result<Vec<Bind>> {
+        let [directory, own] = directories;
         let group = launch.volume_group;
         let mut binds = Vec::new();
         for (number, mount) in launch.mounts.iter().enumerate() {
-            let own = directory.join(format!("volume-{number}"));
+            let own = own.join(format!("volume-{number}"));
             let source = match &mount.source {
                 Source::Claim(template) => {
                     let path = self.volume(&format!("{template}-{pod}"));

@@ -8,6 +8,7 @@ use k8s_openapi::api::core::v1::PodTemplateSpec;
 use serde_json::Value;
 use xxhash_rust::xxh3::xxh3_64;
 
+use crate::kubesim::cluster::Options;
 use crate::kubesim::controller::budget::Budget;
 use crate::kubesim::controller::deployment::Fleet;
 use crate::kubesim::controller::stateful_set::{Revisions, Set};
@@ -57,25 +58,26 @@ enum Wanted {
 }
 
 impl Workload {
-    pub(super) fn apply_set(&mut self, object: &StatefulSet, time_scale: f64) -> Result<()> {
+    pub(super) fn apply_set(&mut self, object: &StatefulSet, options: &Options) -> Result<()> {
         let spec = object.spec.as_ref().context("a StatefulSet has a spec")?;
         self.take_template(&spec.template)?;
-        self.want_set(object.clone(), time_scale)
+        self.want_set(object.clone(), options)
     }
 
-    fn want_set(&mut self, mut object: StatefulSet, time_scale: f64) -> Result<()> {
+    fn want_set(&mut self, mut object: StatefulSet, options: &Options) -> Result<()> {
         object.metadata.uid = Some(self.uid.clone());
         let mut set = Set::read(&object)?;
-        set.min_ready = set.min_ready.div_f64(time_scale);
+        set.min_ready = set.min_ready.div_f64(options.time_scale);
+        set.generation = options.generation;
         self.wanted = Wanted::Set(set, Box::new(object));
         Ok(())
     }
 
-    pub(super) fn apply_fleet(&mut self, object: &Deployment, time_scale: f64) -> Result<()> {
+    pub(super) fn apply_fleet(&mut self, object: &Deployment, options: &Options) -> Result<()> {
         let spec = object.spec.as_ref().context("a Deployment has a spec")?;
         self.take_template(&spec.template)?;
         let mut fleet = Fleet::read(object)?;
-        fleet.min_ready = fleet.min_ready.div_f64(time_scale);
+        fleet.min_ready = fleet.min_ready.div_f64(options.time_scale);
         self.wanted = Wanted::Fleet(fleet);
         Ok(())
     }
@@ -97,14 +99,14 @@ impl Workload {
     }
 
     /// Changes nothing but the number of pods.
-    pub(super) fn set_replicas(&mut self, replicas: u32, time_scale: f64) -> Result<()> {
+    pub(super) fn set_replicas(&mut self, replicas: u32, options: &Options) -> Result<()> {
         let Wanted::Set(_, object) = &self.wanted else {
             anyhow::bail!("only a StatefulSet is scaled");
         };
         let mut object = StatefulSet::clone(object);
         let spec = object.spec.as_mut().context("a StatefulSet has a spec")?;
         spec.replicas = Some(i32::try_from(replicas)?);
-        self.want_set(object, time_scale)
+        self.want_set(object, options)
     }
 
     /// What to do next. A complete update is noted.

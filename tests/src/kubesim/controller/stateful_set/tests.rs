@@ -17,6 +17,7 @@ fn set(replicas: u32) -> Set {
             partition: 0,
             max_unavailable: 1,
         },
+        generation: Generation::default(),
         min_ready: MIN_READY,
         claim_templates: Vec::new(),
         claims_go_with_set: false,
@@ -33,6 +34,16 @@ fn partitioned(replicas: u32, partition: u32, max_unavailable: u32) -> Set {
         ..set(replicas)
     }
 }
+
+fn of_generation(generation: Generation, set: Set) -> Set {
+    Set { generation, ..set }
+}
+
+const GENERATIONS: [Generation; 3] = [
+    Generation::Ordered,
+    Generation::Counted,
+    Generation::Repairing,
+];
 
 fn pods(count: u32) -> Vec<Pod> {
     (0..count)
@@ -119,18 +130,21 @@ fn ordinals_begin_where_they_are_told_to() {
 
 #[test]
 fn rolling_update_takes_the_highest_ordinal_first_one_at_a_time() {
-    let mut three = pods(3);
-    assert_eq!(plan(&set(3), "new", &three), [delete("web-2")]);
-    three[2].is_terminating = true;
-    assert_eq!(plan(&set(3), "new", &three), []);
-    three.pop();
-    assert_eq!(plan(&set(3), "new", &three), [create("web-2", "new")]);
-    let fresh = Pod {
-        revision: "new".into(),
-        ..pod("web-2")
-    };
-    three.push(fresh);
-    assert_eq!(plan(&set(3), "new", &three), [delete("web-1")]);
+    for generation in GENERATIONS {
+        let set = of_generation(generation, set(3));
+        let mut three = pods(3);
+        assert_eq!(plan(&set, "new", &three), [delete("web-2")]);
+        three[2].is_terminating = true;
+        assert_eq!(plan(&set, "new", &three), []);
+        three.pop();
+        assert_eq!(plan(&set, "new", &three), [create("web-2", "new")]);
+        let fresh = Pod {
+            revision: "new".into(),
+            ..pod("web-2")
+        };
+        three.push(fresh);
+        assert_eq!(plan(&set, "new", &three), [delete("web-1")]);
+    }
 }
 
 #[test]
@@ -138,39 +152,76 @@ fn rolling_update_stops_at_a_pod_that_does_not_become_ready() {
     let mut three = pods(3);
     three[2].revision = "new".into();
     three[2].ready_since = None;
-    assert_eq!(plan(&set(3), "new", &three), []);
-    assert_eq!(plan(&set(3), "old", &three), [], "going back does not help");
-    three.pop();
-    assert_eq!(
-        plan(&set(3), "old", &three),
-        [create("web-2", "old")],
-        "deleting it does"
-    );
+    for generation in GENERATIONS {
+        let set = of_generation(generation, set(3));
+        assert_eq!(plan(&set, "new", &three), []);
+        let back = plan(&set, "old", &three);
+        match generation {
+            Generation::Counted => assert_eq!(back, [], "going back does not help"),
+            _ => assert_eq!(back, [delete("web-2")], "going back replaces it"),
+        }
+        assert_eq!(
+            plan(&set, "old", &three[..2]),
+            [create("web-2", "old")],
+            "deleting it helps"
+        );
+    }
 }
 
 #[test]
 fn rolling_update_waits_until_a_pod_has_been_ready_for_min_ready_seconds() {
-    let mut three = pods(3);
-    three[2].revision = "new".into();
-    three[2].ready_since = Some(NOW - MIN_READY + Duration::from_secs(1));
-    assert_eq!(plan(&set(3), "new", &three), []);
-    three[2].ready_since = Some(NOW - MIN_READY);
-    assert_eq!(plan(&set(3), "new", &three), [delete("web-1")]);
+    for generation in GENERATIONS {
+        let set = of_generation(generation, set(3));
+        let mut three = pods(3);
+        three[2].revision = "new".into();
+        three[2].ready_since = Some(NOW - MIN_READY + Duration::from_secs(1));
+        assert_eq!(plan(&set, "new", &three), []);
+        three[2].ready_since = Some(NOW - MIN_READY);
+        assert_eq!(plan(&set, "new", &three), [delete("web-1")]);
+    }
+}
+
+#[test]
+fn rolling_update_looks_only_at_pods_above_before_max_unavailable_counts() {
+    let mut five = pods(5);
+    five[0].ready_since = None;
+    assert_eq!(
+        plan(&partitioned(5, 0, 2), "new", &five),
+        [delete("web-4")],
+        "one at a time, and one that is down at the other end does not count"
+    );
+    five[4].ready_since = None;
+    five[4].revision = "new".into();
+    assert_eq!(plan(&partitioned(5, 0, 2), "new", &five), []);
 }
 
 #[test]
 fn rolling_update_counts_every_unavailable_pod_against_max_unavailable() {
+    for generation in [Generation::Counted, Generation::Repairing] {
+        let two = of_generation(generation, partitioned(5, 0, 2));
+        let mut five = pods(5);
+        assert_eq!(plan(&two, "new", &five), [delete("web-4"), delete("web-3")]);
+        five[0].ready_since = None;
+        five[0].revision = "new".into();
+        assert_eq!(plan(&two, "new", &five), [delete("web-4")]);
+        assert_eq!(
+            plan(&of_generation(generation, set(5)), "new", &five),
+            [],
+            "one that is down at the other end counts"
+        );
+    }
+}
+
+#[test]
+fn rolling_update_replaces_what_is_not_available_at_once_since_1_37() {
     let mut five = pods(5);
-    assert_eq!(
-        plan(&partitioned(5, 0, 2), "new", &five),
-        [delete("web-4"), delete("web-3")]
-    );
     five[0].ready_since = None;
-    assert_eq!(plan(&partitioned(5, 0, 2), "new", &five), [delete("web-4")]);
+    five[2].ready_since = None;
+    let set = of_generation(Generation::Repairing, set(5));
     assert_eq!(
-        plan(&set(5), "new", &five),
-        [],
-        "one that is down at the other end counts"
+        plan(&set, "new", &five),
+        [delete("web-2"), delete("web-0")],
+        "and nothing that serves"
     );
 }
 
