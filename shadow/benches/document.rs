@@ -127,6 +127,7 @@ fn document(criterion: &mut Criterion) {
     criterion.bench_function("apply (check, merge, undo, encode)", |bencher| {
         bencher.iter(|| apply::apply(&mut rows, Position::first(2), black_box(&changing)).unwrap());
     });
+    replace_leaves(criterion);
     let entry = Entry::Device(changing);
     criterion.bench_function("encode entry", |bencher| {
         bencher.iter(|| black_box(&entry).encode())
@@ -140,6 +141,27 @@ fn document(criterion: &mut Criterion) {
     });
     criterion.bench_function("section as JSON", |bencher| {
         bencher.iter(|| black_box(&document).state_json(Section::Desired, &[]));
+    });
+}
+
+/// What devices send most: new values for many leaves of a section that they alone write.
+fn replace_leaves(criterion: &mut Criterion) {
+    let group = |name: &str, members: usize, offset: usize| {
+        let members: Vec<_> = (0..members)
+            .map(|at| format!("\"measurement{at}\":{}.25", at * 37 + offset))
+            .collect();
+        format!("\"{name}\":{{{}}}", members.join(","))
+    };
+    let section = |members: usize, offset: usize| {
+        let groups = ["battery", "inverter", "meter"].map(|name| group(name, members, offset));
+        format!("{{{}}}", groups.join(","))
+    };
+    let mut rows = MemoryRows::default();
+    let whole = entry(None, Some(&section(11, 100)));
+    apply::apply(&mut rows, Position::first(1), &whole).unwrap();
+    let changing = entry(None, Some(&section(5, 200)));
+    criterion.bench_function("apply, 15 of 33 leaves replaced", |bencher| {
+        bencher.iter(|| apply::apply(&mut rows, Position::first(2), black_box(&changing)).unwrap());
     });
 }
 
