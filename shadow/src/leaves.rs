@@ -43,8 +43,14 @@ pub(crate) struct Reader<'a> {
     /// How much of the path before the current record repeats.
     shared: usize,
     suffix: &'a [u8],
+    /// How many bytes of the suffix the path before has too.
+    repeated: usize,
+    /// Everything behind the path of the current record.
+    body: &'a [u8],
     value: &'a [u8],
     stamp: Stamp,
+    /// Whether no integer of the current record is written longer than it need be.
+    short: bool,
     state: State,
 }
 
@@ -65,8 +71,11 @@ impl<'a> Reader<'a> {
             record: &[],
             shared: 0,
             suffix: &[],
+            repeated: 0,
+            body: &[],
             value: &[],
             stamp: Stamp::default(),
+            short: true,
             state: State::First,
         };
         reader.advance()?;
@@ -90,6 +99,27 @@ impl<'a> Reader<'a> {
         self.stamp
     }
 
+    /// The part of the path that the current record writes out.
+    pub(crate) fn suffix(&self) -> &'a [u8] {
+        self.suffix
+    }
+
+    /// What of the run is behind the path of the current record.
+    pub(crate) fn body(&self) -> &'a [u8] {
+        self.body
+    }
+
+    /// What of the run is behind the current record.
+    pub(crate) fn rest(&self) -> &'a [u8] {
+        self.rest
+    }
+
+    /// Whether a [`Writer`] that wrote the leaf before would write this one as it stands: nothing
+    /// is spelled out that could repeat, and no integer is longer than it need be.
+    pub(crate) fn is_canonical(&self) -> bool {
+        self.short && !self.suffix[..self.repeated].contains(&path::END)
+    }
+
     /// Steps to the next record, or to the end. A record that is out of order, lies below the one
     /// before, or divides a key is malformed.
     pub(crate) fn advance(&mut self) -> Result<(), DecodeError> {
@@ -98,11 +128,17 @@ impl<'a> Reader<'a> {
             return Ok(());
         }
         let record = self.rest;
+        self.short = true;
         self.shared = self.varint()? as usize;
         self.suffix = self.slice()?;
+        self.body = self.rest;
         let tail = self.path.get(self.shared..).ok_or(DecodeError::Malformed)?;
-        let follows =
-            self.state == State::First || (self.suffix > tail && !self.suffix.starts_with(tail));
+        self.repeated = path::common_prefix(tail, self.suffix);
+        let follows = match (tail.get(self.repeated), self.suffix.get(self.repeated)) {
+            (Some(before), Some(byte)) => before < byte,
+            // One lies above the other, or they are the same.
+            _ => self.state == State::First,
+        };
         if !follows || (self.shared > 0 && self.path[self.shared - 1] != path::END) {
             return Err(DecodeError::Malformed);
         }
@@ -136,6 +172,8 @@ impl<'a> Reader<'a> {
             value |= u64::from(byte & 0x7f) << (7 * at as u32);
             if byte < 0x80 {
                 self.rest = &self.rest[at + 1..];
+                // Nothing in the last byte, or more than 64 bits hold, is not how it is written.
+                self.short &= byte > 0 && (at < 9 || byte == 1);
                 return Ok(value);
             }
         }
@@ -153,7 +191,7 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// Writes a run, records in order, and counts the compact JSON that it stands for.
+/// Writes a run, records in order, and counts the compact JSON that a stamped one stands for.
 #[derive(Debug)]
 pub(crate) struct Writer {
     bytes: Vec<u8>,
@@ -180,8 +218,7 @@ impl Writer {
         put_varint(&mut self.bytes, shared as u64);
         put_slice(&mut self.bytes, suffix);
         if self.form == Form::Stamped {
-            put_varint(&mut self.bytes, stamp.time);
-            put_varint(&mut self.bytes, stamp.version);
+            put_stamp(&mut self.bytes, stamp);
         }
         put_slice(&mut self.bytes, value);
     }
@@ -194,9 +231,10 @@ impl Writer {
     }
 
     fn count(&mut self, shared: usize, suffix: &[u8], value: &[u8]) {
-        // The braces of the root, or the comma before the next member.
-        self.json_bytes += if self.bytes.is_empty() { 2 } else { 1 };
-        self.json_bytes += path::json_bytes(suffix) + value.len();
+        // Nobody asks for the size of a patch.
+        if self.form == Form::Stamped {
+            self.json_bytes += json_bytes(self.bytes.is_empty(), suffix, value);
+        }
         self.last.truncate(shared);
         self.last.extend_from_slice(suffix);
     }
@@ -206,7 +244,7 @@ impl Writer {
         (!self.bytes.is_empty()).then_some(self.last.as_slice())
     }
 
-    /// Bytes of the section as compact JSON; 0 for an empty run.
+    /// Bytes of the section as compact JSON; 0 for an empty run and for a plain one.
     pub(crate) fn json_bytes(&self) -> usize {
         self.json_bytes
     }
@@ -214,6 +252,19 @@ impl Writer {
     pub(crate) fn finish(self) -> Vec<u8> {
         self.bytes
     }
+}
+
+/// Bytes that one leaf adds to the compact JSON of its section.
+pub(crate) fn json_bytes(first: bool, suffix: &[u8], value: &[u8]) -> usize {
+    // The braces of the root, or the comma before the next member.
+    let marks = if first { 2 } else { 1 };
+    marks + path::json_bytes(suffix) + value.len()
+}
+
+/// Appends a stamp as it stands in a record.
+pub(crate) fn put_stamp(out: &mut Vec<u8>, stamp: Stamp) {
+    put_varint(out, stamp.time);
+    put_varint(out, stamp.version);
 }
 
 fn put_varint(out: &mut Vec<u8>, mut value: u64) {
@@ -224,7 +275,8 @@ fn put_varint(out: &mut Vec<u8>, mut value: u64) {
     out.push(value as u8);
 }
 
-fn put_slice(out: &mut Vec<u8>, bytes: &[u8]) {
+/// Appends bytes behind their length.
+pub(crate) fn put_slice(out: &mut Vec<u8>, bytes: &[u8]) {
     put_varint(out, bytes.len() as u64);
     out.extend_from_slice(bytes);
 }

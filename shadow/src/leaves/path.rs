@@ -72,7 +72,7 @@ pub(crate) fn shared(left: &[u8], right: &[u8]) -> usize {
 }
 
 /// Bytes that two slices have in common at the front, eight at a time.
-fn common_prefix(left: &[u8], right: &[u8]) -> usize {
+pub(crate) fn common_prefix(left: &[u8], right: &[u8]) -> usize {
     let (left_words, _) = left.as_chunks::<8>();
     let (right_words, _) = right.as_chunks::<8>();
     let mut same = 0;
