@@ -295,16 +295,21 @@ pub(crate) struct Shape {
 pub(crate) fn check(bytes: &[u8], form: Form, root: bool) -> Result<Shape, DecodeError> {
     let mut shape = Shape::default();
     let mut first = true;
+    // In a run of nothing but ASCII no text needs a look at its encoding; most patches are such.
+    let ascii = bytes.is_ascii();
+    let is_text = |bytes: &[u8]| ascii || std::str::from_utf8(bytes).is_ok();
     let mut reader = Reader::open(bytes, form)?;
     while reader.live() {
         // The reader has checked the order and where keys end; what repeats was checked before.
-        let named = !reader.suffix.is_empty() || (root && first);
-        if !named || !path::is_whole(reader.suffix) || !text::is_plausible(reader.value) {
+        let (suffix, value) = (reader.suffix, reader.value);
+        let named = !suffix.is_empty() || (root && first);
+        if !named || value.is_empty() || !is_text(suffix) || !is_text(value) {
             return Err(DecodeError::Malformed);
         }
-        let levels = path::count(&reader.path) + text::depth(reader.value);
+        let keys = path::measure(suffix).ok_or(DecodeError::Malformed)?;
+        let levels = path::count(&reader.path[..reader.shared]) + keys.count + text::depth(value);
         shape.depth = shape.depth.max(levels);
-        shape.key_bytes = shape.key_bytes.max(path::longest(reader.suffix));
+        shape.key_bytes = shape.key_bytes.max(keys.longest);
         first = false;
         reader.advance()?;
     }

@@ -47,19 +47,38 @@ pub(crate) fn count(path: &[u8]) -> usize {
     path.iter().filter(|&&byte| byte == END).count()
 }
 
-/// Bytes of the longest key, escapes not counted.
-pub(crate) fn longest(path: &[u8]) -> usize {
-    let mut longest = 0;
+/// What a part of a path holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Keys {
+    /// Number of keys.
+    pub(crate) count: usize,
+    /// Bytes of the longest key, escapes not counted.
+    pub(crate) longest: usize,
+}
+
+/// Counts and measures keys. `None` unless the bytes are whole components with sound escapes; whether
+/// keys are UTF-8 is not looked at.
+pub(crate) fn measure(path: &[u8]) -> Option<Keys> {
+    if path.last().is_some_and(|&byte| byte != END) {
+        return None;
+    }
+    let mut keys = Keys::default();
+    // Where the current key would start if none of its bytes were escaped.
     let mut start = 0;
-    for (at, &byte) in path.iter().enumerate() {
+    let mut bytes = path.iter().enumerate();
+    while let Some((at, &byte)) = bytes.next() {
         if byte == END {
-            longest = longest.max(at - start);
+            keys.count += 1;
+            keys.longest = keys.longest.max(at - start);
             start = at + 1;
         } else if byte == ESCAPE {
             start += 1;
+            if !matches!(bytes.next(), Some((_, b'0' | b'1'))) {
+                return None;
+            }
         }
     }
-    longest
+    Some(keys)
 }
 
 /// Bytes that two paths share in whole components.
@@ -104,13 +123,7 @@ pub(crate) fn through_next(path: &[u8], from: usize) -> &[u8] {
 
 /// Whether the bytes are whole components with sound escapes and UTF-8 keys.
 pub(crate) fn is_whole(path: &[u8]) -> bool {
-    let mut bytes = path.iter();
-    while let Some(&byte) = bytes.next() {
-        if byte == ESCAPE && !matches!(bytes.next(), Some(b'0' | b'1')) {
-            return false;
-        }
-    }
-    path.last().is_none_or(|&byte| byte == END) && std::str::from_utf8(path).is_ok()
+    measure(path).is_some() && std::str::from_utf8(path).is_ok()
 }
 
 /// Bytes that the keys of a suffix add to compact JSON: quotes, colons, escapes, and the braces of
@@ -190,8 +203,10 @@ mod tests {
         assert_eq!(shared(&deep, &deep), deep.len());
         assert_eq!(through_next(&deep, 2), path(&["a", "bc"]));
         assert_eq!(count(&deep), 3);
-        assert_eq!(longest(&deep), 2);
-        assert_eq!(longest(&path(&["\0\u{1}", "\0a\0"])), 3);
+        let keys = |count, longest| Some(Keys { count, longest });
+        assert_eq!(measure(&deep), keys(3, 2));
+        assert_eq!(measure(&path(&["\0\u{1}", "\0a\0"])), keys(2, 3));
+        assert_eq!(measure(&[]), keys(0, 0));
         assert!(!is_whole(b"a"));
         assert!(!is_whole(b"a\x01\x05\x00"));
         assert!(!is_whole(b"\xff\x00"));

@@ -47,11 +47,6 @@ pub(crate) fn depth(text: &[u8]) -> usize {
     deepest.saturating_sub(1)
 }
 
-/// Whether the bytes can be a leaf text: not empty, and UTF-8.
-pub(crate) fn is_plausible(text: &[u8]) -> bool {
-    !text.is_empty() && std::str::from_utf8(text).is_ok()
-}
-
 /// Whether the text is an array.
 pub(crate) fn is_array(text: &[u8]) -> bool {
     text.first() == Some(&b'[')
