@@ -3,6 +3,7 @@
 use crate::document::Document;
 use crate::id::{DeviceKey, Position, ShadowName, Time};
 use crate::patch::Patch;
+use crate::stored;
 
 /// One accepted change of one shadow. Clouds differ in what they push, so it carries the patch and
 /// both documents; the delta is computed from `current` by whoever needs it.
@@ -34,4 +35,12 @@ pub struct Change {
     pub previous_position: Option<Position>,
     /// The document now; a tombstone when it was deleted.
     pub current: Document,
+}
+
+impl Change {
+    /// The stored form of the record in the feed: the bytes of [`crate::FeedRecord`] made of this
+    /// change, without a clone of all its parts.
+    pub fn encode_record(&self) -> Vec<u8> {
+        stored::encode_change(self)
+    }
 }

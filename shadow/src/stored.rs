@@ -11,7 +11,7 @@ pub use self::device::DeviceRow;
 pub(crate) use self::device::{OrderRow, RequestRow};
 pub(crate) use self::document::{decode_document, encode_document};
 pub(crate) use self::entry::{command_hash, decode_entry, encode_entry};
-pub(crate) use self::feed::{decode_feed_record, encode_feed_record};
+pub(crate) use self::feed::{decode_feed_record, encode_change, encode_feed_record};
 pub(crate) use self::outcome::{decode_outcomes, encode_outcomes};
 pub(crate) use self::patch::{decode_patch, encode_patch};
 

@@ -2,6 +2,7 @@
 
 use bincode::{BorrowDecode, Encode};
 
+use crate::change::Change;
 use crate::feed::FeedRecord;
 use crate::id::{DeviceId, DeviceKey, Position, ShadowName, Tenant, Time};
 
@@ -35,12 +36,33 @@ pub(crate) fn encode_feed_record(record: &FeedRecord) -> Vec<u8> {
         deleted: record.deleted,
         patch: PatchV1::from(&record.patch),
         undo: PatchV1::from(&record.undo),
-        previous: record
-            .previous_position
-            .map(|position| (position.index, position.sequence)),
+        previous: record.previous_position.map(previous),
     };
     let capacity = 128 + record.patch.encoded_bytes() + record.undo.encoded_bytes();
     super::encode(Tag::FeedRecordV1, &shape, capacity)
+}
+
+/// The stored record of a change, without making a record of it first.
+pub(crate) fn encode_change(change: &Change) -> Vec<u8> {
+    let shape = FeedRecordV1 {
+        tenant: change.device.tenant.as_str(),
+        device: change.device.device.as_str(),
+        shadow: change.shadow.as_str(),
+        version: change.version,
+        time: change.time.0,
+        actor: &change.actor,
+        client_token: change.client_token.as_deref(),
+        deleted: change.deleted,
+        patch: PatchV1::from(&change.patch),
+        undo: PatchV1::from(&change.undo),
+        previous: change.previous_position.map(previous),
+    };
+    let capacity = 128 + change.patch.encoded_bytes() + change.undo.encoded_bytes();
+    super::encode(Tag::FeedRecordV1, &shape, capacity)
+}
+
+fn previous(position: Position) -> (u64, u32) {
+    (position.index, position.sequence)
 }
 
 pub(crate) fn decode_feed_record(bytes: &[u8]) -> Result<FeedRecord, DecodeError> {

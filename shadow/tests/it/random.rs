@@ -1,8 +1,8 @@
 //! Random command sequences against the naive model.
 
 use antumbra_shadow::{
-    Applied, BatchItem, Conditions, Document, Draft, Kind, Limits, Outcome, PathCondition,
-    PathTest, Pointer, Section, Time, TimeUnit, Update,
+    Applied, BatchItem, Conditions, Document, Draft, FeedRecord, Kind, Limits, Outcome,
+    PathCondition, PathTest, Pointer, Section, Time, TimeUnit, Update,
 };
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
@@ -67,6 +67,8 @@ fn sequence(seed: u64, steps: usize, counts: &mut Counts) {
         let context = format!("seed {seed} step {step}: {ask:?}");
         compare_outcome(&applied, &expected, counts, &context);
         for change in &applied.changes {
+            let record = FeedRecord::from(change);
+            assert_eq!(change.encode_record(), record.encode(), "{context}");
             let shadow = &model.shadows[change.shadow.as_str()];
             // A batch may change a shadow again; only the last change is what the model shows.
             if change.version == shadow.version {
