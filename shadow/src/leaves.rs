@@ -156,6 +156,8 @@ impl<'a> Reader<'a> {
         Ok(())
     }
 
+    // Called up to five times for each record, where a call costs more than the work.
+    #[inline(always)]
     fn varint(&mut self) -> Result<u64, DecodeError> {
         match self.rest {
             [byte, rest @ ..] if *byte < 0x80 => {
@@ -180,6 +182,7 @@ impl<'a> Reader<'a> {
         Err(DecodeError::Malformed)
     }
 
+    #[inline(always)]
     fn slice(&mut self) -> Result<&'a [u8], DecodeError> {
         let length = usize::try_from(self.varint()?).map_err(|_| DecodeError::Malformed)?;
         let (head, tail) = self

@@ -85,7 +85,8 @@ impl<'a, R: Rows> Plan<'a, R> {
             device,
             command,
             next,
-            steps: Vec::new(),
+            // Steps are large, and few commands have more than one.
+            steps: Vec::with_capacity(1),
             row,
             row_changed: false,
         }
