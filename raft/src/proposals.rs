@@ -3,6 +3,9 @@
 //! What an entry costs - its place in the log of three replicas, a message, an answer - it costs once, however
 //! many commands it carries. So at most [`FLIGHTS_MAX`] entries are under way at one time; what comes
 //! meanwhile waits, and goes together into the next one. Who comes alone never waits.
+//!
+//! Commands of one term get their places in the log in the order in which they came, also those whose
+//! proposer has gone without an outcome: what he sends next cannot pass them.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -11,7 +14,7 @@ use bytes::Bytes;
 use openraft::errors::ClientWriteError;
 use openraft::impls::ProgressResponder;
 use parking_lot::Mutex;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio::sync::{Mutex as Turn, MutexGuard, OwnedSemaphorePermit, Semaphore, oneshot};
 
 use crate::command::Command;
 use crate::metrics::ProposalCounters;
@@ -45,6 +48,8 @@ struct Inner {
     places: Arc<Semaphore>,
     bytes: Arc<Semaphore>,
     gathered: Mutex<Gathered>,
+    /// Held while a group is taken and given to openraft, so that no later one passes it.
+    turn: Turn<()>,
     counters: ProposalCounters,
 }
 
@@ -72,6 +77,7 @@ impl Proposals {
             places: Arc::new(Semaphore::new(PROPOSALS_MAX)),
             bytes: Arc::new(Semaphore::new(PROPOSAL_BYTES_MAX)),
             gathered: Mutex::default(),
+            turn: Turn::default(),
             counters: ProposalCounters::new(),
         };
         Proposals {
@@ -113,7 +119,7 @@ impl Proposals {
         Some([place, bytes.ok()?])
     }
 
-    /// Lets a command wait, or gives the flight that takes it.
+    /// Lets a command wait, and gives the flight that is to take it where none will.
     fn gather(&self, waiting: Waiting) -> Option<Flight> {
         let mut gathered = self.inner.gathered.lock();
         gathered.waiting.push_back(waiting);
@@ -123,7 +129,6 @@ impl Proposals {
         gathered.flights += 1;
         Some(Flight {
             inner: Arc::clone(&self.inner),
-            group: gathered.next_group(),
             has_landed: false,
         })
     }
@@ -156,23 +161,31 @@ impl Gathered {
 /// One entry that is under way, and after it what has gathered meanwhile.
 struct Flight {
     inner: Arc<Inner>,
-    group: Vec<Waiting>,
     has_landed: bool,
 }
 
 impl Flight {
     async fn run(mut self) {
+        let inner = Arc::clone(&self.inner);
         while !self.has_landed {
-            let group = std::mem::take(&mut self.group);
-            carry(&self.inner.raft, group).await;
-            let mut gathered = self.inner.gathered.lock();
-            self.group = gathered.next_group();
-            if self.group.is_empty() {
-                // Under the same lock: whoever comes next finds a place, or somebody who takes it along.
-                gathered.flights -= 1;
-                self.has_landed = true;
+            let turn = inner.turn.lock().await;
+            let group = self.take_next();
+            if let Some(first) = group.first() {
+                carry(&inner.raft, first.term, group, turn).await;
             }
         }
+    }
+
+    /// Takes what waits; lands when nothing does.
+    fn take_next(&mut self) -> Vec<Waiting> {
+        let mut gathered = self.inner.gathered.lock();
+        let group = gathered.next_group();
+        if group.is_empty() {
+            // Under the same lock: whoever comes next finds a place, or somebody who takes it along.
+            gathered.flights -= 1;
+            self.has_landed = true;
+        }
+        group
     }
 }
 
@@ -187,13 +200,14 @@ impl Drop for Flight {
     }
 }
 
-/// Proposes a group as one entry and tells each of it what became of its command, if that is known.
-async fn carry(raft: &ShardRaft, group: Vec<Waiting>) {
-    let Some(first) = group.first() else { return };
+/// Proposes a group as one entry and tells each of it what became of its command, if that is known. The
+/// turn is given back as soon as openraft has the group.
+async fn carry(raft: &ShardRaft, term: u64, group: Vec<Waiting>, turn: MutexGuard<'_, ()>) {
     let command = Command::of(group.iter().map(|waiting| waiting.command.clone()));
     let (responder, reply) = ProgressResponder::complete_only();
-    let write = raft.write(command).with_leader(first.term);
+    let write = raft.write(command).with_leader(term);
     let written = write.responder(responder).await;
+    drop(turn);
     let outcome = match written {
         Ok(()) => reply.await,
         Err(_) => return fail(group, ProposeError::Stopped),

@@ -134,6 +134,28 @@ async fn commands_that_come_together_share_entries() {
     three.shutdown().await;
 }
 
+/// Entries get their places in the log in the order in which their commands came, on whichever threads
+/// they are carried: who has lost an outcome and goes on does not pass himself.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn commands_keep_their_order_across_entries() {
+    let directory = TempDir::new().unwrap();
+    let three = Three::start(directory.path()).await;
+    let shard = three.shards[0].clone();
+    let term = leader(&shard).await;
+    // On a worker of the runtime, where what is spawned last runs first.
+    let proposing = tokio::spawn(async move {
+        for round in 0..50 {
+            let adding = (0..8).map(|_| shard.propose(term, Bytes::from_static(b"add k 1")));
+            for (n, done) in join_all(adding).await.into_iter().enumerate() {
+                let sum = String::from_utf8(done.unwrap().reply.to_vec()).unwrap();
+                assert_eq!(sum, (round * 8 + n + 1).to_string());
+            }
+        }
+    });
+    proposing.await.unwrap();
+    three.shutdown().await;
+}
+
 /// The terms of proposals that wait side by side may differ: each is bound to its own.
 #[tokio::test]
 async fn proposals_of_several_terms_do_not_share_an_entry() {
