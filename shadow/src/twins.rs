@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::{Instant, timeout_at};
+use bytes::Bytes;
+use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
 use crate::change::Change;
 use crate::command::{DeviceEntry, Draft, Entry};
@@ -11,8 +12,8 @@ use crate::document::Document;
 use crate::id::{DeviceKey, ShadowName};
 use crate::outcome::Outcome;
 use crate::port::{Failure, ShardPort};
-use crate::twin::roster::Roster;
-use crate::twin::{decode, precheck};
+use crate::twin::roster::{Passage, Roster};
+use crate::twin::{GRACE, decode, precheck};
 
 /// Why a command is refused whose deadline passed before it was sent.
 const DEADLINE_IN_QUEUE: &str = "the deadline passed before the command was sent";
@@ -87,7 +88,8 @@ impl<P: ShardPort> Twins<P> {
     }
 
     /// The replica does not lead any more. All twins stop: commands that were not sent fail with
-    /// [`Failure::NotLeader`], those in flight with [`Failure::Unknown`].
+    /// [`Failure::NotLeader`], those in flight with [`Failure::Unknown`] unless their outcome comes
+    /// within a second.
     pub fn step_down(&self) {
         self.roster.step_down();
     }
@@ -121,11 +123,13 @@ impl<P: ShardPort> Twins<P> {
         }
     }
 
-    /// Carries one command out without a twin: for what is written seldom and by one caller at a time, where
+    /// Carries one command out without a twin: for callers that keep the commands of a device in order
+    /// themselves, the next one after the outcome of this one, and for what is written so seldom that
     /// starting an actor would cost more than the command. Commands of one device that are under way
     /// together are applied in any order; a live twin of the device hears of the change.
     ///
-    /// Fails as [`Twins::submit`] does. Dropping the future does not take the command back.
+    /// Fails as [`Twins::submit`] does, except that the bound of one device does not count: the caller
+    /// has one. Dropping the future does not take the command back.
     pub async fn carry_out(
         &self,
         device: &DeviceKey,
@@ -135,18 +139,36 @@ impl<P: ShardPort> Twins<P> {
         if let Some(early) = self.decide_early(&draft, deadline) {
             return early;
         }
-        let (term, permit) = self.roster.admit(&draft)?;
+        let Passage {
+            term,
+            stopped,
+            permit,
+        } = self.roster.admit(&draft)?;
         let port = self.roster.port();
         let entry = Entry::Device(DeviceEntry {
             rules: self.roster.config().rules,
             device: device.clone(),
             commands: vec![draft.stamp(port.now())],
         });
-        let proposed = timeout_at(deadline, port.propose(term, entry.encode())).await;
+        self.roster.metrics().entries.increment(1);
+        self.roster.metrics().commands.increment(1);
+        let given_up = async {
+            stopped.await;
+            sleep(GRACE).await;
+        };
+        let proposed = tokio::select! {
+            biased;
+            proposed = port.propose(term, entry.encode()) => proposed,
+            () = given_up => Err(Failure::Unknown),
+            () = sleep_until(deadline) => Err(Failure::Deadline),
+        };
+        // Before the answer, so that a caller with an answer can come again.
         drop(permit);
-        let reply = proposed.unwrap_or(Err(Failure::Deadline))?;
-        let outcomes = decode(&reply, 1).ok_or(Failure::Unknown)?;
-        outcomes.into_iter().next().ok_or(Failure::Unknown)
+        let outcome = proposed.and_then(only_outcome);
+        if outcome == Err(Failure::Unknown) {
+            self.roster.metrics().unknown.increment(1);
+        }
+        outcome
     }
 
     /// What needs neither twin nor shard.
@@ -240,4 +262,10 @@ impl<P: ShardPort> Twins<P> {
     pub async fn stop(&self) {
         self.roster.close().await;
     }
+}
+
+/// The outcome of an entry with one command.
+fn only_outcome(reply: Bytes) -> Result<Outcome, Failure> {
+    let outcomes = decode(&reply, 1).and_then(|mut outcomes| outcomes.pop());
+    outcomes.ok_or(Failure::Unknown)
 }

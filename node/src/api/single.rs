@@ -1,7 +1,7 @@
 //! `GetShadow`, `UpdateShadow` and `DeleteShadow`.
 
 use antumbra_proto::v1;
-use antumbra_shadow::{AcceptedItem, DeviceKey, Kind, Outcome, Update};
+use antumbra_shadow::{AcceptedItem, DeviceKey, Draft, Kind, Outcome, Update};
 use tokio::time::Instant;
 
 use super::{Door, convert};
@@ -36,17 +36,43 @@ pub(super) async fn apply(
     change: convert::Change<Update>,
     deadline: Instant,
 ) -> Result<v1::UpdateShadowResponse, Error> {
+    let (device, draft) = drafted(door, change);
+    let outcome = door
+        .shadows
+        .update(&door.caller, &device, draft, deadline)
+        .await?;
+    updated(door, &device, outcome)
+}
+
+/// The same for a stream, which sends the next update of the device when this one has ended.
+pub(super) async fn update_in_turn(
+    door: &Door,
+    change: convert::Change<Update>,
+    deadline: Instant,
+) -> Result<v1::UpdateShadowResponse, Error> {
+    let (device, draft) = drafted(door, change);
+    let outcome = door
+        .shadows
+        .update_in_turn(&door.caller, &device, draft, deadline)
+        .await?;
+    updated(door, &device, outcome)
+}
+
+fn drafted(door: &Door, change: convert::Change<Update>) -> (DeviceKey, Draft) {
     let convert::Change {
         device,
         header,
         what,
     } = change;
-    let draft = header.draft(&door.caller, Kind::Update(what));
-    let outcome = door
-        .shadows
-        .update(&door.caller, &device, draft, deadline)
-        .await?;
-    let (item, cursor) = first(door, &device, outcome)?;
+    (device, header.draft(&door.caller, Kind::Update(what)))
+}
+
+fn updated(
+    door: &Door,
+    device: &DeviceKey,
+    outcome: Outcome,
+) -> Result<v1::UpdateShadowResponse, Error> {
+    let (item, cursor) = first(door, device, outcome)?;
     Ok(convert::updated(&item, cursor))
 }
 

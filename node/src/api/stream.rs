@@ -2,11 +2,11 @@
 //!
 //! Updates of one device are carried out one after the other, in the order they came; while one is
 //! in flight or its outcome is not known yet, the later ones wait; when it is never known, those that
-//! wait are refused, because the first might yet be carried out after them. Devices do not wait for
-//! each other. When the node stops nothing more is read, what is held is answered, and the stream
-//! ends. At most `stream_updates_max` updates are held; then nothing more is read, so that the
-//! sender is slowed down by flow control and not by errors. A reader that takes no replies stops
-//! everything.
+//! wait are refused, because the first might yet be carried out after them. So they need no twin to
+//! keep them in order. Devices do not wait for each other. When the node stops nothing more is read,
+//! what is held is answered, and the stream ends. At most `stream_updates_max` updates are held; then
+//! nothing more is read, so that the sender is slowed down by flow control and not by errors. A
+//! reader that takes no replies stops everything.
 
 use std::collections::{HashMap, VecDeque};
 use std::future::Future;
@@ -18,7 +18,7 @@ use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
 use futures::{Stream, StreamExt};
 use tokio::sync::mpsc;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, Streaming};
 
@@ -204,8 +204,8 @@ impl Pipeline {
                 deadline,
             } = job;
             let device = change.device.clone();
-            let applied = timeout_at(deadline, single::apply(&door, change, deadline)).await;
-            let result = applied.unwrap_or(Err(Error::Deadline));
+            // Every way that it can go keeps the deadline itself.
+            let result = single::update_in_turn(&door, change, deadline).await;
             let is_open = matches!(result, Err(Error::OutcomeUnknown | Error::Deadline));
             Done {
                 device,

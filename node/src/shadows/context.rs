@@ -23,6 +23,16 @@ pub(crate) struct ShardContext {
     pub(crate) relay: Arc<Relay>,
 }
 
+/// Who sees to it that the commands of one device are applied in the order in which they were sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Order {
+    /// The twin of the device: several commands may come at a time, from whomever.
+    ByTwin,
+    /// The caller: it sends the next command of the device when it has the outcome of this one. Nothing
+    /// orders it with the commands of others that are under way meanwhile.
+    ByCaller,
+}
+
 impl ShardContext {
     pub(crate) fn id(&self) -> ShardId {
         self.shard.id()
@@ -43,17 +53,20 @@ impl ShardContext {
         Arc::ptr_eq(&self.relay, &other.relay)
     }
 
-    /// Carries a command out through the twin of its device. Records of the nodes need none: they are
-    /// written seldom, by one node at a time, and nothing is delivered from them.
+    /// Carries a command out, through the twin of its device unless the caller keeps the order. Records of
+    /// the nodes need no twin either: they are written seldom, by one node at a time, and nothing is
+    /// delivered from them. A twin that lives hears of the change in any case.
     pub(crate) async fn submit(
         &self,
         device: &DeviceKey,
         draft: Draft,
+        order: Order,
         deadline: Instant,
     ) -> Result<Outcome, Failure> {
-        match device.tenant.as_str().starts_with(OWN_TENANT_PREFIX) {
-            true => self.twins.carry_out(device, draft, deadline).await,
-            false => self.twins.submit(device, draft, deadline).await,
+        let is_record = device.tenant.as_str().starts_with(OWN_TENANT_PREFIX);
+        match order {
+            Order::ByTwin if !is_record => self.twins.submit(device, draft, deadline).await,
+            Order::ByTwin | Order::ByCaller => self.twins.carry_out(device, draft, deadline).await,
         }
     }
 

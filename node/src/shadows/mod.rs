@@ -74,7 +74,7 @@ pub use read::{Consistency, Read, ReadOptions};
 pub use route::{Place, SHARDS_MAX, ShardMap};
 pub use table::ShardPlace;
 
-pub(crate) use context::ShardContext;
+pub(crate) use context::{Order, ShardContext};
 pub(crate) use cursor::ClusterMark;
 pub(crate) use dump::Dump;
 pub(crate) use metrics::describe as describe_metrics;
@@ -262,12 +262,40 @@ impl Shadows {
         draft: Draft,
         deadline: Instant,
     ) -> Result<Outcome, Error> {
+        self.change(caller, device, draft, Order::ByTwin, deadline)
+            .await
+    }
+
+    /// The same for a caller that has no other command of the device under way, and sends none before it
+    /// knows what became of this one: on the leader's node it needs no twin. What others send for the
+    /// device meanwhile comes before it or behind it.
+    ///
+    /// May be dropped midway; the command may then have been applied or not, or may yet be.
+    pub(crate) async fn update_in_turn(
+        &self,
+        caller: &Caller,
+        device: &DeviceKey,
+        draft: Draft,
+        deadline: Instant,
+    ) -> Result<Outcome, Error> {
+        self.change(caller, device, draft, Order::ByCaller, deadline)
+            .await
+    }
+
+    async fn change(
+        &self,
+        caller: &Caller,
+        device: &DeviceKey,
+        draft: Draft,
+        order: Order,
+        deadline: Instant,
+    ) -> Result<Outcome, Error> {
         caller.may_change(device, &draft.kind)?;
         if let Some(gate) = self.inner.gate.get() {
             gate.count_changes(&device.tenant, changes_in(&draft.kind))?;
         }
         let tenant = caller.tenant.as_ref();
-        self.carry_out(tenant, device, draft, deadline).await
+        self.carry_out(tenant, device, draft, order, deadline).await
     }
 
     /// Carries several changes of one device out as one: all are applied or none.

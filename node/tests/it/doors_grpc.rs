@@ -407,7 +407,7 @@ async fn batches_have_a_status_per_item_and_are_atomic_per_device() {
 }
 
 /// Invariant: one stream's updates of one device are applied in the order they were sent.
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn streamed_updates_keep_their_order_per_device() {
     let site = Site::open_with(|config| config.api.stream_updates_max = 8).await;
     let total = 60_u64;
@@ -471,6 +471,39 @@ async fn streamed_updates_do_not_pass_one_of_unknown_outcome() {
     let refused = reasons.iter().filter(|(_, reason)| reason == "UNAVAILABLE");
     assert!(refused.count() >= 1, "{reasons:?}");
     assert_eq!(reasons.len(), 4);
+    site.close().await;
+}
+
+/// A streamed update starts no twin, and one that lives hears of it: a read through the twin is never
+/// older than an update that was answered.
+#[tokio::test]
+async fn streamed_update_is_seen_through_a_live_twin() {
+    let site = Site::open().await;
+    let (sender, receiver) = tokio::sync::mpsc::channel(1);
+    let requests = tokio_stream::wrappers::ReceiverStream::new(receiver);
+    let replies = site.grpc.clone().stream_updates(requests).await.unwrap();
+    let mut replies = replies.into_inner();
+    for version in 1..=20 {
+        let json = format!(r#"{{"n":{version}}}"#);
+        // One of them comes by another way, and from then on the device has a twin.
+        if version == 5 {
+            put(&site, "a", &json).await;
+        } else {
+            let request = v1::StreamUpdatesRequest {
+                sequence: version,
+                update: Some(desired("a", &json)),
+            };
+            sender.send(request).await.unwrap();
+            let reply = patiently(replies.next()).await.unwrap().unwrap();
+            let updated = reply.result.unwrap().response.unwrap();
+            assert_eq!((reply.sequence, updated.version), (version, version));
+        }
+        let twins = usize::from(version >= 5);
+        assert_eq!(site.node.shadows().live_twins(), twins, "at {version}");
+        let seen = read(&site, get("a")).await;
+        assert_eq!((seen.version, seen.desired_json), (version, json));
+    }
+    drop(sender);
     site.close().await;
 }
 

@@ -10,11 +10,11 @@ pub const TWIN_STARTS_TOTAL: &str = "antumbra_twin_starts_total";
 pub const TWIN_EVICTIONS_TOTAL: &str = "antumbra_twin_evictions_total";
 /// Twins that ended by a panic, which is a bug.
 pub const TWIN_PANICS_TOTAL: &str = "antumbra_twin_panics_total";
-/// Log entries that twins proposed.
+/// Log entries that were proposed, by twins or past them.
 pub const TWIN_ENTRIES_TOTAL: &str = "antumbra_twin_entries_total";
 /// Commands in those entries.
 pub const TWIN_COMMANDS_TOTAL: &str = "antumbra_twin_commands_total";
-/// Entries whose outcome was lost, each of which stopped its twin.
+/// Entries whose outcome was lost, each of which stopped its twin if it had one.
 pub const TWIN_UNKNOWN_TOTAL: &str = "antumbra_twin_unknown_total";
 /// Commands that were refused because too many were waiting.
 pub const TWIN_OVERLOADED_TOTAL: &str = "antumbra_twin_overloaded_total";
@@ -54,12 +54,12 @@ pub fn describe() {
     describe_counter!(
         TWIN_ENTRIES_TOTAL,
         Unit::Count,
-        "Log entries proposed by twins"
+        "Log entries proposed for devices"
     );
     describe_counter!(
         TWIN_COMMANDS_TOTAL,
         Unit::Count,
-        "Commands proposed by twins"
+        "Commands in those entries"
     );
     describe_counter!(
         TWIN_UNKNOWN_TOTAL,

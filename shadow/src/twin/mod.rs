@@ -48,9 +48,9 @@ use crate::twin::vitals::ReadSlot;
 /// Why a command that was still queued is refused when its twin stops.
 pub(crate) const TWIN_STOPPED: &str = "the twin of the device was stopped before it was sent";
 
-/// How long the result of an entry is awaited whose twin was stopped: a leader that hands over still
-/// commits what it took, or learns that it was discarded.
-const GRACE: Duration = Duration::from_secs(1);
+/// How long the result of an entry is awaited once the twins were stopped: a leader that hands over
+/// still commits what it took, or learns that it was discarded.
+pub(crate) const GRACE: Duration = Duration::from_secs(1);
 
 /// Everything a twin is told. Each kind is bounded before it is sent: commands by permits, reads by
 /// slots, loads by reads, changes by the commands that made them.

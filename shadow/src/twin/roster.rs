@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use lru::LruCache;
 use parking_lot::{Mutex, MutexGuard};
 use ractor::{ActorRef, ActorRuntime, MessagingErr};
+use tokio::sync::futures::Notified;
 use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
 
@@ -37,6 +38,8 @@ pub(crate) struct Roster<P> {
     budget: Arc<Budget>,
     /// Grows whenever all twins are stopped; a twin of an older fence proposes nothing more.
     fence: AtomicU64,
+    /// Fires when the fence grows, for those who have an entry in flight without a twin.
+    stopped: Notify,
     /// Actors that run, those included that were told to stop and have not yet.
     live: AtomicUsize,
     /// Fires when `live` comes to zero.
@@ -84,6 +87,7 @@ impl<P: ShardPort> Roster<P> {
             admission: Admission::new(config.permits, config.permit_bytes_max),
             budget: Budget::new(config.live_bytes_max),
             fence: AtomicU64::new(0),
+            stopped: Notify::new(),
             live: AtomicUsize::new(0),
             emptied: Notify::new(),
             seats: Mutex::new(seats),
@@ -159,6 +163,8 @@ impl<P: ShardPort> Roster<P> {
     fn stop_all(&self, mut seats: MutexGuard<'_, Seats>, role: Role) {
         self.fence.fetch_add(1, Ordering::AcqRel);
         seats.role = role;
+        // Under the lock: who is admitted after it belongs to the new role.
+        self.stopped.notify_waiters();
         let stopped = std::mem::replace(&mut seats.by_device, LruCache::unbounded());
         drop(seats);
         for (_, seat) in &stopped {
@@ -193,13 +199,21 @@ impl<P: ShardPort> Roster<P> {
         Ok(claim)
     }
 
-    /// The term of the leader that takes a command without a twin, and the permit for it.
-    pub(crate) fn admit(&self, draft: &Draft) -> Result<(u64, Permit), Failure> {
-        let Role::Leader { term } = self.seats.lock().role else {
-            return Err(Failure::NotLeader);
+    /// Takes the permit of a command that goes without a twin.
+    pub(crate) fn admit(&self, draft: &Draft) -> Result<Passage<'_>, Failure> {
+        let (term, stopped) = {
+            let seats = self.seats.lock();
+            let Role::Leader { term } = seats.role else {
+                return Err(Failure::NotLeader);
+            };
+            (term, self.stopped.notified())
         };
         let permit = self.admission.admit(precheck::weight(draft));
-        Ok((term, permit.ok_or_else(|| self.overloaded())?))
+        Ok(Passage {
+            term,
+            stopped,
+            permit: permit.ok_or_else(|| self.overloaded())?,
+        })
     }
 
     /// Sends a command to a twin that is seated. A twin that died meanwhile is replaced, once.
@@ -317,6 +331,16 @@ impl<P: ShardPort> Roster<P> {
             }
         }
     }
+}
+
+/// What a command needs that goes without a twin.
+pub(crate) struct Passage<'a> {
+    /// The term that it is bound to.
+    pub(crate) term: u64,
+    /// Resolves once the role or the state is another one than at the admission.
+    pub(crate) stopped: Notified<'a>,
+    /// To be kept until the outcome is there.
+    pub(crate) permit: Permit,
 }
 
 /// A question to a twin that is under way.

@@ -7,7 +7,7 @@ use antumbra_shadow::{DeviceKey, Draft, Failure, Outcome, Tenant, Time};
 use tokio::time::Instant;
 
 use crate::error::Error;
-use crate::shadows::context::ShardContext;
+use crate::shadows::context::Order;
 use crate::shadows::{Shadows, metrics};
 use crate::trace;
 
@@ -49,6 +49,7 @@ impl Shadows {
         tenant: Option<&Tenant>,
         device: &DeviceKey,
         mut draft: Draft,
+        order: Order,
         deadline: Instant,
     ) -> Result<Outcome, Error> {
         trace::note_command(draft.request_id.as_ref());
@@ -60,7 +61,10 @@ impl Shadows {
             let table = self.table();
             let shard = table.shard_of(device).map_err(|error| doubt.told(error))?;
             let attempt = match self.server(&table, shard, Purpose::Change, &retry) {
-                Server::Here(context) => self.submit(&context, device, &draft, deadline).await,
+                Server::Here(context) => {
+                    let submitted = context.submit(device, draft.clone(), order, deadline).await;
+                    submitted.map_err(Attempt::from)
+                }
                 Server::There(node) => {
                     let waits = match can_repeat {
                         true => deadline.min(Instant::now() + HOP_TIMEOUT),
@@ -99,23 +103,6 @@ impl Shadows {
                 return Err(doubt.told(error));
             }
         }
-    }
-
-    async fn submit(
-        &self,
-        context: &ShardContext,
-        device: &DeviceKey,
-        draft: &Draft,
-        deadline: Instant,
-    ) -> Result<Outcome, Attempt> {
-        let submitted = context.submit(device, draft.clone(), deadline);
-        submitted.await.map_err(|failure| match failure {
-            Failure::NotLeader => Attempt::Certain(NO_LEADER),
-            Failure::Unavailable(why) => Attempt::Certain(Error::Unavailable(why)),
-            Failure::Overloaded => Attempt::Refused(Error::Overloaded),
-            Failure::Unknown => Attempt::Unknown(Doubt::Settled, Error::OutcomeUnknown),
-            Failure::Deadline | Failure::Damaged => Attempt::Final(Error::from(failure)),
-        })
     }
 
     async fn forward(
@@ -178,6 +165,19 @@ fn refused(refusal: Refusal, is_early: bool) -> Attempt {
         Refusal::Deadline if is_early => Attempt::Unknown(Doubt::Settled, error),
         Refusal::Deadline | Refusal::Damaged => Attempt::Final(error),
         Refusal::Internal => Attempt::Unknown(Doubt::Astray, Error::OutcomeUnknown),
+    }
+}
+
+impl From<Failure> for Attempt {
+    /// What a failure of the replica here means.
+    fn from(failure: Failure) -> Attempt {
+        match failure {
+            Failure::NotLeader => Attempt::Certain(NO_LEADER),
+            Failure::Unavailable(why) => Attempt::Certain(Error::Unavailable(why)),
+            Failure::Overloaded => Attempt::Refused(Error::Overloaded),
+            Failure::Unknown => Attempt::Unknown(Doubt::Settled, Error::OutcomeUnknown),
+            Failure::Deadline | Failure::Damaged => Attempt::Final(Error::from(failure)),
+        }
     }
 }
 

@@ -13,7 +13,7 @@ use tokio_util::task::AbortOnDropHandle;
 use tracing::{Instrument, info};
 
 use crate::shadows::attached::ATTACH_V1;
-use crate::shadows::context::ShardContext;
+use crate::shadows::context::{Order, ShardContext};
 use crate::shadows::question::Question;
 use crate::shadows::{Inner, Shadows, metrics};
 use crate::telemetry::REQUESTS;
@@ -98,7 +98,8 @@ impl Shadows {
         }
     }
 
-    /// Only the leader's twins take a command.
+    /// Only the leader takes a command. Through the twin, although the node that sent it may keep the
+    /// order: what it sent before and had no answer to may still be waiting there.
     async fn serve_command(
         &self,
         context: &ShardContext,
@@ -108,7 +109,7 @@ impl Shadows {
     ) -> Answer {
         let shard = context.id();
         info!(target: REQUESTS, %shard, "serve a command that another node sent");
-        match context.submit(device, draft, deadline).await {
+        match context.submit(device, draft, Order::ByTwin, deadline).await {
             Ok(outcome) => Answer::Outcome(outcome),
             Err(Failure::NotLeader) => {
                 let leader = context.shard.leader().map(|(_, node)| node);

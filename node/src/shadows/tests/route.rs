@@ -1,5 +1,6 @@
 //! Commands and reads that travel between the nodes of a cluster.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use antumbra_shadow::{ShadowName, Tenant};
@@ -174,6 +175,38 @@ async fn receiver_never_forwards() {
     // From now on the leader is known.
     accepted(send(shadows, None, r#"{"x":2}"#).await);
     assert_eq!(cluster.network.forwarded.lock()[2..], expected[1..]);
+    cluster.stop().await;
+}
+
+/// Who sends the updates of a device one after another has each done once and in order, also without a
+/// twin, and also while the lead moves under them.
+#[tokio::test(flavor = "multi_thread")]
+async fn updates_in_turn_keep_their_order_while_the_lead_moves() {
+    let cluster = Cluster::start(3, 0).await;
+    let has_moved = AtomicBool::new(false);
+    let moving = async {
+        for to in ["b", "c", "a", "b"] {
+            if cluster.leader().await != to {
+                cluster.transfer(to).await;
+            }
+        }
+        has_moved.store(true, Ordering::Release);
+    };
+    let shadows = cluster.shadows("a");
+    let writing = async {
+        let mut version = 0;
+        while !has_moved.load(Ordering::Acquire) {
+            version += 1;
+            let (caller, device) = (caller(), device("pump"));
+            let id = format!("request-{version}");
+            let draft = draft(Some(&id), &format!(r#"{{"n":{version}}}"#));
+            let outcome = shadows.update_in_turn(&caller, &device, draft, deadline());
+            assert_eq!(accepted(outcome.await).version, version);
+            let seen = read(shadows, "pump", ReadOptions::default()).await.unwrap();
+            assert_eq!(seen.document.version(), version);
+        }
+    };
+    tokio::join!(moving, writing);
     cluster.stop().await;
 }
 

@@ -1,10 +1,27 @@
 //! Commands that need no twin: the same outcomes and bounds, and a twin that lives hears of them.
 
-use antumbra_shadow::{Failure, Outcome, TwinsConfig};
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use antumbra_shadow::metrics as names;
+use antumbra_shadow::{Failure, Outcome, Twins, TwinsConfig};
 use tokio::time::Instant;
 
-use super::fake::{Fault, device, later, shard, version, write};
-use super::read_version;
+use super::counts::Counts;
+use super::fake::{FakeShard, Fault, device, eventually, later, shard, version, write};
+use super::{Running, read_version};
+
+/// A role that changed is taken up long before this.
+const SOON: Duration = Duration::from_secs(10);
+
+/// Carries a command out in the background.
+fn carry_out(twins: &Twins<FakeShard>, number: usize) -> Running {
+    let twins = twins.clone();
+    tokio::spawn(async move {
+        let (device, draft) = (device(number), write(r#"{"a":1}"#));
+        twins.carry_out(&device, draft, later()).await
+    })
+}
 
 /// A command of a twin between two without one: versions go on, and the twin's cache follows.
 #[tokio::test]
@@ -17,6 +34,8 @@ async fn command_without_a_twin_starts_none_and_is_told_to_a_live_one() {
     assert_eq!(read_version(&twins, 0).await, Some(1));
     let second = twins.submit(&device, write(r#"{"a":2}"#), later());
     assert_eq!(version(second.await), 2);
+    // From now on the twin answers from what it knows.
+    assert_eq!(read_version(&twins, 0).await, Some(2));
     let third = twins.carry_out(&device, write(r#"{"a":3}"#), later());
     assert_eq!(version(third.await), 3);
     assert_eq!(read_version(&twins, 0).await, Some(3));
@@ -45,7 +64,7 @@ async fn outcome_without_a_twin_is_honest() {
     let late = twins.carry_out(&one, write(r#"{"a":1}"#), Instant::now());
     assert!(late.await.unwrap_err().is_certain());
     shard.set_open(false);
-    let soon = Instant::now() + std::time::Duration::from_millis(20);
+    let soon = Instant::now() + Duration::from_millis(20);
     let (held, refused) = tokio::join!(
         twins.carry_out(&one, write(r#"{"a":1}"#), soon),
         twins.carry_out(&other, write(r#"{"a":1}"#), later()),
@@ -58,4 +77,83 @@ async fn outcome_without_a_twin_is_honest() {
     twins.step_down();
     let refused = twins.carry_out(&other, write("{}"), later());
     assert_eq!(refused.await, Err(Failure::NotLeader));
+}
+
+/// Protects honest outcomes and the failover: what is in flight when the role changes is unknown soon
+/// and not at the deadline, and its permit is free again.
+#[tokio::test]
+async fn step_down_makes_a_command_without_a_twin_unknown_soon() {
+    let (shard, twins) = shard(TwinsConfig::default());
+    shard.set_open(false);
+    let begun = Instant::now();
+    let old = carry_out(&twins, 0);
+    eventually("an entry is in flight", || shard.proposals_waiting() == 1).await;
+    twins.step_down();
+    // Of the new term, so what ended the old one does not end it.
+    shard.term.store(2, Ordering::SeqCst);
+    twins.lead(2);
+    let fresh = carry_out(&twins, 1);
+    eventually("both are in flight", || shard.proposals_waiting() == 2).await;
+    assert_eq!(old.await.unwrap(), Err(Failure::Unknown));
+    assert!(begun.elapsed() < SOON, "{:?}", begun.elapsed());
+    assert_eq!(twins.waiting(), 1);
+    assert!(!fresh.is_finished());
+    shard.set_open(true);
+    assert_eq!(version(fresh.await.unwrap()), 1);
+    assert_eq!(
+        read_version(&twins, 0).await,
+        None,
+        "of a term that is over"
+    );
+}
+
+/// Protects the failover: a leader that hands over still commits what it took, and says so.
+#[tokio::test]
+async fn outcome_that_comes_shortly_after_a_step_down_is_told() {
+    let (shard, twins) = shard(TwinsConfig::default());
+    shard.set_open(false);
+    let running = carry_out(&twins, 0);
+    eventually("an entry is in flight", || shard.proposals_waiting() == 1).await;
+    twins.step_down();
+    shard.set_open(true);
+    assert_eq!(version(running.await.unwrap()), 1);
+}
+
+/// Protects memory: however many come without a twin, no more than the permits are under way.
+#[tokio::test]
+async fn commands_without_a_twin_are_bounded_by_the_permits() {
+    let (shard, twins) = shard(TwinsConfig {
+        permits: 16,
+        ..TwinsConfig::default()
+    });
+    shard.set_open(false);
+    let held: Vec<Running> = (0..16).map(|number| carry_out(&twins, number)).collect();
+    eventually("all are in flight", || shard.proposals_waiting() == 16).await;
+    for number in 0..100 {
+        let device = device(number);
+        let refused = twins.carry_out(&device, write("{}"), later());
+        assert_eq!(refused.await, Err(Failure::Overloaded));
+    }
+    assert_eq!((shard.proposals_waiting(), twins.waiting()), (16, 16));
+    shard.set_open(true);
+    for one in held {
+        assert_eq!(version(one.await.unwrap()), 1);
+    }
+    assert_eq!(twins.waiting(), 0);
+    assert_eq!(shard.commands.load(Ordering::SeqCst), 16);
+}
+
+/// Protects the operator's view: entries count whichever way they go.
+#[tokio::test]
+async fn metrics_count_commands_without_a_twin() {
+    let recorder = Counts::default();
+    let (shard, twins) = metrics::with_local_recorder(&recorder, || shard(TwinsConfig::default()));
+    for fault in [None, Some(Fault::LostBefore), Some(Fault::Garbled)] {
+        fault.into_iter().for_each(|fault| shard.fail_next(fault));
+        let _ = twins.carry_out(&device(0), write("{}"), later()).await;
+    }
+    assert_eq!(recorder.counter(names::TWIN_ENTRIES_TOTAL), 3);
+    assert_eq!(recorder.counter(names::TWIN_COMMANDS_TOTAL), 3);
+    assert_eq!(recorder.counter(names::TWIN_UNKNOWN_TOTAL), 2);
+    assert_eq!(recorder.counter(names::TWIN_STARTS_TOTAL), 0);
 }
