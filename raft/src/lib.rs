@@ -54,7 +54,7 @@ pub use error::Error;
 pub use host::Host;
 pub use ids::{HashRange, ReplicaId, ShardId};
 pub use log::ShardLog;
-pub use machine::{EntryPosition, Machine};
+pub use machine::{EntryPosition, Machine, Replies};
 pub use membership::{Member, MembershipError, ShardStatus};
 pub use net::{
     ConnectError, Duplex, FRAME_BYTES_MAX, ForwardError, ForwardHandler, Lane, NoTransport,

@@ -20,11 +20,21 @@ pub struct EntryPosition {
     pub index: u64,
 }
 
+/// Whether anybody on this node waits for the replies to the commands of an entry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Replies {
+    /// Their proposer does.
+    Awaited,
+    /// Nobody: they were proposed elsewhere, or before a start. The replies may be left empty.
+    Unheard,
+}
+
 /// Applies committed commands of one or more shards.
 ///
 /// # For correctness
 /// - `apply` is deterministic: the same rows and the same commands give the same writes and the same
-///   replies on every replica and on every replay. It reads rows only through the transaction.
+///   replies, where they are awaited, on every replica and on every replay. It reads rows only through
+///   the transaction.
 /// - `apply` is total: what it cannot decode is a rejection inside the reply. `Err` is for failures
 ///   of the storage only and stops the replica. A panic is a bug and stops this replica only.
 /// - Replay: after a crash the engine applies again every entry after the flushed position, on
@@ -41,6 +51,7 @@ pub trait Machine: Send + Sync + 'static {
         tx: &mut WriteTx<'_>,
         at: EntryPosition,
         commands: Commands<'_>,
+        replies: Replies,
         changes: &mut Vec<Arc<Self::Change>>,
     ) -> Result<Vec<Bytes>, Error>;
 
@@ -80,6 +91,7 @@ pub(crate) trait ApplyBatch: Send {
         tx: &mut WriteTx<'_>,
         at: EntryPosition,
         commands: Commands<'_>,
+        replies: Replies,
     ) -> Result<Vec<Bytes>, Error>;
 
     /// As [`Machine::applied`], with all changes of the batch.
@@ -114,8 +126,10 @@ impl<M: Machine> ApplyBatch for Changes<'_, M> {
         tx: &mut WriteTx<'_>,
         at: EntryPosition,
         commands: Commands<'_>,
+        replies: Replies,
     ) -> Result<Vec<Bytes>, Error> {
-        self.machine.apply(tx, at, commands, &mut self.changes)
+        let changes = &mut self.changes;
+        self.machine.apply(tx, at, commands, replies, changes)
     }
 
     fn applied(self: Box<Self>, shard: ShardId, index: u64) {

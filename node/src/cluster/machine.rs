@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use antumbra_raft::{Commands, EntryPosition, Error, Key, Machine, Shard, ShardId, WriteTx};
+use antumbra_raft::{
+    Commands, EntryPosition, Error, Key, Machine, Replies, Shard, ShardId, WriteTx,
+};
 use bytes::Bytes;
 use tokio::sync::watch;
 
@@ -74,6 +76,7 @@ impl Machine for MetaMachine {
         tx: &mut WriteTx<'_>,
         _at: EntryPosition,
         commands: Commands<'_>,
+        _replies: Replies,
         changes: &mut Vec<Arc<ClusterState>>,
     ) -> Result<Vec<Bytes>, Error> {
         commands.map(|one| apply_one(tx, one, changes)).collect()

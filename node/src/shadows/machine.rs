@@ -9,7 +9,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use arc_swap::ArcSwapOption;
 use bytes::Bytes;
 
-use antumbra_raft::{Commands, EntryPosition, Error, HashRange, Machine, ShardId, WriteTx};
+use antumbra_raft::{
+    Commands, EntryPosition, Error, HashRange, Machine, Replies, ShardId, WriteTx,
+};
 use antumbra_shadow::{
     self as shadow, Change, DeviceEntry, Entry, FeedRecord, Outcome, Position, Rejection, RowKey,
     Rows, Time, Twins, encode_outcomes,
@@ -74,9 +76,10 @@ impl Machine for ShadowMachine {
         tx: &mut WriteTx<'_>,
         at: EntryPosition,
         commands: Commands<'_>,
+        replies: Replies,
         changes: &mut Vec<Arc<Change>>,
     ) -> Result<Vec<Bytes>, Error> {
-        let mut entry = EntryApply::new(tx, at, changes);
+        let mut entry = EntryApply::new(tx, at, replies, changes);
         let one = |command| match restore::is_command(command) {
             true => self.restore(&mut entry, command),
             false => entry.apply(command),
@@ -113,6 +116,7 @@ impl Machine for ShadowMachine {
 struct EntryApply<'a, 'tx> {
     tx: &'a mut WriteTx<'tx>,
     at: EntryPosition,
+    replies: Replies,
     changes: &'a mut Vec<Arc<Change>>,
     /// Where its next change lies in the feed.
     next: Position,
@@ -124,11 +128,13 @@ impl<'a, 'tx> EntryApply<'a, 'tx> {
     fn new(
         tx: &'a mut WriteTx<'tx>,
         at: EntryPosition,
+        replies: Replies,
         changes: &'a mut Vec<Arc<Change>>,
     ) -> EntryApply<'a, 'tx> {
         EntryApply {
             tx,
             at,
+            replies,
             changes,
             next: Position::first(at.index),
             feed: Mark {
@@ -152,7 +158,10 @@ impl<'a, 'tx> EntryApply<'a, 'tx> {
             }
             Err(_) => vec![Outcome::Rejected(Rejection::Undecodable)],
         };
-        Ok(encode_outcomes(&outcomes).into())
+        Ok(match self.replies {
+            Replies::Awaited => encode_outcomes(&outcomes).into(),
+            Replies::Unheard => Bytes::new(),
+        })
     }
 
     fn apply_device(&mut self, entry: &DeviceEntry) -> Result<Vec<Outcome>, Error> {

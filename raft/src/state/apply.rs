@@ -12,7 +12,7 @@ use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use crate::error::Error;
 use crate::failure::Failure;
-use crate::machine::{ApplyBatch, EntryPosition, ErasedMachine};
+use crate::machine::{ApplyBatch, EntryPosition, ErasedMachine, Replies};
 use crate::metrics::record_snapshot_installed;
 use crate::types::{LogId, Payload, Reply, SnapshotMeta, StoredMembership, TypeConfig, term_of};
 
@@ -68,6 +68,10 @@ impl ShardState {
         (entry, responder): EntryResponder<TypeConfig>,
     ) -> Result<(), Error> {
         let log_id = entry.log_id;
+        let awaited = match responder {
+            Some(_) => Replies::Awaited,
+            None => Replies::Unheard,
+        };
         let replies = match entry.payload {
             Payload::Blank => Vec::new(),
             Payload::Membership(membership) => {
@@ -82,7 +86,8 @@ impl ShardState {
                 };
                 let applied = catch_unwind(AssertUnwindSafe(|| {
                     batch.pin = command.each().find_map(|one| self.machine.pin(one));
-                    batch.machine.apply(&mut batch.tx, at, command.each())
+                    let (tx, commands) = (&mut batch.tx, command.each());
+                    batch.machine.apply(tx, at, commands, awaited)
                 }));
                 applied.map_err(|_| Error::apply_panicked(at.shard, at.index))??
             }

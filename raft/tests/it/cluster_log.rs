@@ -29,6 +29,25 @@ async fn a_follower_barrier_sees_every_acknowledged_write() {
     cluster.shutdown().await;
 }
 
+/// Replies are asked for where their proposer waits, and nowhere else.
+#[tokio::test(flavor = "multi_thread")]
+async fn replies_are_asked_for_where_they_are_awaited() {
+    let cluster = Cluster::start().await;
+    for _ in 0..20 {
+        cluster.add("k").await;
+    }
+    cluster.converge().await;
+    let machines = cluster.members.iter().map(|member| &member.machine);
+    let awaited: u64 = machines
+        .map(|one| one.awaited.load(Ordering::Relaxed))
+        .sum();
+    for member in &cluster.members {
+        let entries = member.machine.entries.load(Ordering::Relaxed);
+        assert!((20..=entries).contains(&awaited), "{awaited} of {entries}");
+    }
+    cluster.shutdown().await;
+}
+
 /// Replicas that are whole have the same checksum at the same index; later writes are not in it.
 #[tokio::test(flavor = "multi_thread")]
 async fn checksums_of_pinned_states_are_equal() {

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use antumbra_raft::{
     Commands, EntryPosition, Env, Error, HashRange, Host, HostConfig, Key, Machine, NoTransport,
-    Node, ProposeError, Proposed, ReplicaId, Role, Shard, ShardId, ShardSpec, WriteTx,
+    Node, ProposeError, Proposed, ReplicaId, Replies, Role, Shard, ShardId, ShardSpec, WriteTx,
 };
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -24,6 +24,8 @@ pub(crate) struct Counters {
     pub(crate) applied: Mutex<Vec<(ShardId, u64)>>,
     /// Entries that went through apply.
     pub(crate) entries: AtomicU64,
+    /// Those of them whose replies somebody waited for.
+    pub(crate) awaited: AtomicU64,
     pub(crate) resets: AtomicU64,
 }
 
@@ -35,9 +37,12 @@ impl Machine for Counters {
         tx: &mut WriteTx<'_>,
         at: EntryPosition,
         commands: Commands<'_>,
+        replies: Replies,
         changes: &mut Vec<Arc<u64>>,
     ) -> Result<Vec<Bytes>, Error> {
         self.entries.fetch_add(1, Ordering::Relaxed);
+        let is_awaited = u64::from(replies == Replies::Awaited);
+        self.awaited.fetch_add(is_awaited, Ordering::Relaxed);
         commands
             .map(|command| apply(tx, at, command, changes))
             .collect()

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use antumbra_raft::{
     Commands, EntryPosition, Env, HashRange, Host, HostConfig, Machine, MembershipError, Node,
-    ReplicaId, Role, ShardSpec, SyncMode, WriteTx,
+    ReplicaId, Replies, Role, ShardSpec, SyncMode, WriteTx,
 };
 use antumbra_shadow::json::{self, DuplicateKeys};
 use antumbra_shadow::{
@@ -44,9 +44,10 @@ impl Machine for Counted {
         tx: &mut WriteTx<'_>,
         at: EntryPosition,
         commands: Commands<'_>,
+        replies: Replies,
         changes: &mut Vec<Arc<Self::Change>>,
     ) -> Result<Vec<Bytes>, antumbra_raft::Error> {
-        self.machine.apply(tx, at, commands, changes)
+        self.machine.apply(tx, at, commands, replies, changes)
     }
 
     fn applied(&self, shard: ShardId, index: u64, changes: Vec<Arc<Self::Change>>) {
