@@ -3,13 +3,14 @@
 //!
 //! Guarantees: no input overflows the stack (the parser keeps its own, bounded stack); numbers
 //! keep their text; text that is not UTF-8 is an error. This is the only module that knows the
-//! parser library.
+//! parser library; [`sorted`] reads what needs no tree.
 
 use jiter::{Jiter, JiterError, Peek};
 
 pub use self::number::Number;
 
 pub(crate) mod number;
+pub(crate) mod sorted;
 #[cfg(test)]
 mod tests;
 

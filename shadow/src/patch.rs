@@ -4,7 +4,7 @@
 use bytes::Bytes;
 
 use crate::id::Time;
-use crate::json::Value;
+use crate::json::{self, Value};
 use crate::leaves::{self, Form, Reader, Shape, Stamp, Writer, path};
 use crate::limits::Limits;
 use crate::outcome::Rejection;
@@ -86,6 +86,23 @@ impl Patch {
                 build_section(Section::Desired, desired, limits)?,
                 build_section(Section::Reported, reported, limits)?,
             ],
+        })
+    }
+
+    /// The same from the texts of the sections that are given, without trees: for objects whose members
+    /// stand in key order, each once. `None` when a text is not of this kind, or when there is anything
+    /// to say against it: then [`Patch::build`] is asked what.
+    pub fn from_sorted(
+        desired: Option<&str>,
+        reported: Option<&str>,
+        limits: &Limits,
+    ) -> Option<Patch> {
+        let section = |text| match text {
+            Some(text) => json::sorted::leaves(text, limits).map(SectionPatch::Merge),
+            None => Some(SectionPatch::Absent),
+        };
+        Some(Patch {
+            sections: [section(desired)?, section(reported)?],
         })
     }
 
@@ -285,7 +302,7 @@ fn write_leaf(
             for (at, (key, value)) in sorted(members).into_iter().enumerate() {
                 check_key(key, limits)?;
                 out.push(if at == 0 { '{' } else { ',' });
-                crate::json::write_string(key, out);
+                json::write_string(key, out);
                 out.push(':');
                 item(value, out)?;
             }

@@ -158,13 +158,8 @@ pub(super) fn update(
         request.issued,
         limits,
     )?;
-    let desired = section("desired_json", request.desired_json.as_deref())?;
-    let reported = section("reported_json", request.reported_json.as_deref())?;
-    if desired.is_none() && reported.is_none() {
-        let reason = "desired_json or reported_json must be given";
-        return Err(Error::invalid("desired_json", reason));
-    }
-    let patch = patch(desired.as_ref(), reported.as_ref(), limits)?;
+    let (desired, reported) = (request.desired_json, request.reported_json);
+    let patch = patch(desired.as_deref(), reported.as_deref(), limits)?;
     let conditions = conditions(request.conditions, limits)?;
     Ok(Change {
         device,
@@ -258,7 +253,22 @@ fn value(field: &str, text: &str) -> Result<Value, Error> {
     })
 }
 
-fn patch(
+/// Reads the texts of both sections, one of which must be given.
+fn patch(desired: Option<&str>, reported: Option<&str>, limits: &Limits) -> Result<Patch, Error> {
+    if desired.is_none() && reported.is_none() {
+        let reason = "desired_json or reported_json must be given";
+        return Err(Error::invalid("desired_json", reason));
+    }
+    // Most texts need no trees; where there is anything to say, they are needed to say it.
+    if let Some(patch) = Patch::from_sorted(desired, reported, limits) {
+        return Ok(patch);
+    }
+    let desired = section("desired_json", desired)?;
+    let reported = section("reported_json", reported)?;
+    patch_of_values(desired.as_ref(), reported.as_ref(), limits)
+}
+
+fn patch_of_values(
     desired: Option<&Value>,
     reported: Option<&Value>,
     limits: &Limits,

@@ -21,11 +21,9 @@ pub(crate) struct Cursor {
 pub(crate) struct ClusterMark(pub(crate) u32);
 
 impl Cursor {
-    /// A cursor in the feed of one shard.
-    pub(crate) fn at(shard: ShardId, position: Position) -> Cursor {
-        Cursor {
-            places: BTreeMap::from([(shard, position)]),
-        }
+    /// The text of a cursor in the feed of one shard, as every reply has one.
+    pub(crate) fn text_at(shard: ShardId, position: Position, cluster: ClusterMark) -> String {
+        encode([(shard, position)].into_iter(), cluster)
     }
 
     /// Where the feed of `shard` goes on; `None` when the cursor says nothing about it.
@@ -40,14 +38,8 @@ impl Cursor {
 
     /// The text that clients keep.
     pub(crate) fn encode(&self, cluster: ClusterMark) -> String {
-        let mut payload = Vec::with_capacity(4 + self.places.len() * PLACE_BYTES);
-        payload.extend_from_slice(&cluster.0.to_be_bytes());
-        for (shard, position) in &self.places {
-            payload.extend_from_slice(&shard.0.to_be_bytes());
-            payload.extend_from_slice(&position.index.to_be_bytes());
-            payload.extend_from_slice(&position.sequence.to_be_bytes());
-        }
-        opaque::seal(Tag::CursorV1, &payload)
+        let places = self.places.iter();
+        encode(places.map(|(shard, place)| (*shard, *place)), cluster)
     }
 
     /// Reads a client's text; `None` when it is damaged or of another cluster.
@@ -72,6 +64,20 @@ pub(crate) fn end_of(index: u64) -> Position {
     }
 }
 
+fn encode(
+    places: impl ExactSizeIterator<Item = (ShardId, Position)>,
+    cluster: ClusterMark,
+) -> String {
+    let mut payload = Vec::with_capacity(4 + places.len() * PLACE_BYTES);
+    payload.extend_from_slice(&cluster.0.to_be_bytes());
+    for (shard, position) in places {
+        payload.extend_from_slice(&shard.0.to_be_bytes());
+        payload.extend_from_slice(&position.index.to_be_bytes());
+        payload.extend_from_slice(&position.sequence.to_be_bytes());
+    }
+    opaque::seal(Tag::CursorV1, &payload)
+}
+
 fn decode_place(bytes: &[u8]) -> Option<(ShardId, Position)> {
     let (shard, rest) = bytes.split_at_checked(4)?;
     let (index, sequence) = rest.split_at_checked(8)?;
@@ -94,7 +100,8 @@ mod tests {
     const HOME: ClusterMark = ClusterMark(7);
 
     fn sample() -> Cursor {
-        let mut cursor = Cursor::at(ShardId(1), end_of(9));
+        let mut cursor = Cursor::default();
+        cursor.set(ShardId(1), end_of(9));
         cursor.set(
             ShardId(3),
             Position {
@@ -108,14 +115,11 @@ mod tests {
     /// Golden text: clients keep cursors across upgrades.
     #[test]
     fn cursor_has_its_frozen_text() {
-        let text = Cursor::at(
-            ShardId(1),
-            Position {
-                index: 2,
-                sequence: 3,
-            },
-        )
-        .encode(HOME);
+        let position = Position {
+            index: 2,
+            sequence: 3,
+        };
+        let text = Cursor::text_at(ShardId(1), position, HOME);
         assert_eq!(Cursor::decode(&text, HOME).unwrap().encode(HOME), text);
         assert!(text.starts_with("AQAAAAcAAAABAAAAAAAAAAIAAAAD"), "{text}");
     }

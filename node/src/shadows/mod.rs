@@ -333,7 +333,7 @@ impl Shadows {
         let shard = self.table().shard_of(device);
         shard.map_or_else(
             |_| String::new(),
-            |shard| Cursor::at(shard, position).encode(self.cluster()),
+            |shard| Cursor::text_at(shard, position, self.cluster()),
         )
     }
 
