@@ -13,8 +13,8 @@ use antumbra_raft::{
     Commands, EntryPosition, Error, HashRange, Machine, Replies, ShardId, WriteTx,
 };
 use antumbra_shadow::{
-    self as shadow, Change, DeviceEntry, Entry, FeedRecord, Outcome, Position, Rejection, RowKey,
-    Rows, Time, Twins, encode_outcomes,
+    self as shadow, Change, DeviceEntry, Entry, Outcome, Position, Rejection, RowKey, Rows, Time,
+    Twins, encode_outcomes,
 };
 
 use crate::cluster::pin;
@@ -192,7 +192,7 @@ impl<'a, 'tx> EntryApply<'a, 'tx> {
 /// Writes the feed record of a change and gives its size.
 fn write_record(tx: &mut WriteTx<'_>, shard: ShardId, change: &Change) -> u64 {
     let key = keys::feed(shard, change.position);
-    let record = FeedRecord::from(change).encode();
+    let record = change.encode_record();
     let bytes = key.as_bytes().len() + record.len();
     tx.put(key, record);
     bytes as u64

@@ -200,7 +200,7 @@ pub(super) fn encode_whole_changes(changes: &[(Position, Source)], upto: Positio
 
 fn record_of(source: &Source) -> Vec<u8> {
     match source {
-        Source::Live(change) => FeedRecord::from(&**change).encode(),
+        Source::Live(change) => change.encode_record(),
         Source::Stored(record) => record.encode(),
     }
 }
