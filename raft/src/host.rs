@@ -408,7 +408,7 @@ async fn open_replica(
     let position = position(&stores.state, spec, &log).await?;
     let progress = Progress::new(spec.shard, spec.replica, spec.range, position);
     let progress = Arc::new(progress);
-    stores.flusher.add(Arc::clone(&progress));
+    stores.flusher.add(Arc::clone(&progress)).await?;
     let state = ShardState {
         store: Arc::clone(&stores.state),
         progress,

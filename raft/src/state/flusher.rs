@@ -1,6 +1,6 @@
 //! Makes the applied rows of all shards durable, and only then lets their logs be purged.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
@@ -18,6 +18,8 @@ pub(crate) struct Flusher {
     store: Arc<StateStore>,
     log: Arc<Log>,
     shards: Mutex<BTreeMap<ShardId, Arc<Progress>>>,
+    /// Shards of which a replica has run since the store was opened.
+    seen: Mutex<BTreeSet<ShardId>>,
     running: tokio::sync::Mutex<()>,
 }
 
@@ -27,14 +29,21 @@ impl Flusher {
             store,
             log,
             shards: Mutex::new(BTreeMap::new()),
+            seen: Mutex::default(),
             running: tokio::sync::Mutex::new(()),
         }
     }
 
-    /// From now on flushes cover this replica. What the store held at open is flushed already.
-    pub(crate) fn add(&self, progress: Arc<Progress>) {
+    /// From now on flushes cover this replica. What the store held at open is flushed already; what a
+    /// replica that has run since left in memory is flushed first, because its log may be purged up to there.
+    pub(crate) async fn add(&self, progress: Arc<Progress>) -> Result<(), Error> {
+        let is_first = self.seen.lock().insert(progress.shard);
+        if !is_first {
+            self.flush().await?;
+        }
         self.publish(&progress, progress.flushed());
         self.shards.lock().insert(progress.shard, progress);
+        Ok(())
     }
 
     pub(crate) fn remove(&self, shard: ShardId) {

@@ -1,10 +1,14 @@
 //! Flushes, and what they let the log forget.
 
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tempfile::TempDir;
 
-use crate::host_support::{PATIENCE, Three, add, config, copy, dump, purged, read, wait_purged};
+use crate::host_support::{
+    PATIENCE, Three, add, config, copy, dump, purged, read, spec, wait_purged,
+};
 
 /// A log entry is needed until the rows that it made are on disk: no flush, no purge.
 #[tokio::test(flavor = "multi_thread")]
@@ -82,6 +86,32 @@ async fn changes_and_position_are_one_write_batch() {
             again.shutdown().await;
         }
     }
+    three.shutdown().await;
+}
+
+/// What a replica has applied when it is stopped need not be on disk; when it is started again it counts as
+/// flushed, so from then on it must be.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replica_that_is_started_again_counts_nothing_as_flushed_that_is_not() {
+    let directory = TempDir::new().unwrap();
+    let mut three = Three::start(directory.path()).await;
+    for _ in 0..20 {
+        add(&three.shards[0], "k", 1).await;
+    }
+    let stopped = three.shards.remove(0);
+    let applied = stopped.applied_index();
+    three.host.stop_shard(stopped.id()).await.unwrap();
+    drop(stopped);
+    let machine = Arc::clone(&three.machine);
+    let shard = three.host.start_shard(spec(1), machine).await.unwrap();
+    assert!(shard.flushed_index() >= applied);
+    let crashed = TempDir::new().unwrap();
+    copy(directory.path(), crashed.path());
+    let again = Three::start(crashed.path()).await;
+    assert_eq!(again.machine.entries.load(Ordering::Relaxed), 0);
+    assert_eq!(read(&again.shards[0], "k"), Some(20));
+    again.shutdown().await;
+    drop(shard);
     three.shutdown().await;
 }
 
