@@ -46,6 +46,7 @@ pub(super) fn updates(
         door: door.clone(),
         replies: replies.clone(),
         running: FuturesUnordered::new(),
+        ended: VecDeque::new(),
         waiting: HashMap::new(),
         held: 0,
     };
@@ -101,6 +102,8 @@ struct Pipeline {
     replies: mpsc::Sender<Reply>,
     /// One update per device.
     running: FuturesUnordered<BoxFuture<'static, Done>>,
+    /// Those that ended while a reply waited for the reader.
+    ended: VecDeque<Done>,
     /// Later updates of the devices that have one running; a device without is not in the map.
     waiting: HashMap<DeviceKey, VecDeque<Job>>,
     held: usize,
@@ -120,7 +123,9 @@ impl Pipeline {
             tokio::select! {
                 biased;
                 () = stopping.as_mut(), if open => (open, stopped) = (false, true),
-                Some(done) = self.running.next(), if self.held > 0 => self.finish(done).await?,
+                Some(done) = next(&mut self.ended, &mut self.running), if self.held > 0 => {
+                    self.finish(done).await?;
+                }
                 message = incoming.message(), if readable => match message {
                     Ok(Some(request)) => self.take(request).await?,
                     Ok(None) => open = false,
@@ -215,10 +220,31 @@ impl Pipeline {
         }));
     }
 
-    /// An error when nobody reads the replies any more.
+    /// An error when nobody reads the replies any more. What is in flight goes on while a reply waits for its
+    /// reader: it holds permits that others wait for, and gives them back only when it is polled.
     async fn reply(&mut self, reply: v1::StreamUpdatesResponse) -> Result<(), Status> {
         let gone = |_| Status::cancelled("the stream of replies was closed");
-        self.replies.send(Ok(reply)).await.map_err(gone)
+        let mut room = pin!(self.replies.reserve());
+        let room = loop {
+            tokio::select! {
+                biased;
+                room = room.as_mut() => break room.map_err(gone)?,
+                Some(done) = self.running.next() => self.ended.push_back(done),
+            }
+        };
+        room.send(Ok(reply));
+        Ok(())
+    }
+}
+
+/// The next update that has ended, if any is in flight.
+async fn next(
+    ended: &mut VecDeque<Done>,
+    running: &mut FuturesUnordered<BoxFuture<'static, Done>>,
+) -> Option<Done> {
+    match ended.pop_front() {
+        Some(done) => Some(done),
+        None => running.next().await,
     }
 }
 

@@ -28,8 +28,8 @@ pub(crate) struct ShardContext {
 pub(crate) enum Order {
     /// The twin of the device: several commands may come at a time, from whomever.
     ByTwin,
-    /// The caller: it sends the next command of the device when it has the outcome of this one. Nothing
-    /// orders it with the commands of others that are under way meanwhile.
+    /// The caller: it sends the next command of the device when it has the outcome of this one. With a twin
+    /// that lives it goes there all the same.
     ByCaller,
 }
 
@@ -53,9 +53,9 @@ impl ShardContext {
         Arc::ptr_eq(&self.relay, &other.relay)
     }
 
-    /// Carries a command out, through the twin of its device unless the caller keeps the order. Records of
-    /// the nodes need no twin either: they are written seldom, by one node at a time, and nothing is
-    /// delivered from them. A twin that lives hears of the change in any case.
+    /// Carries a command out, through the twin of its device unless none lives and the caller keeps the order.
+    /// Records of the nodes need no twin either: they are written seldom, by one node at a time, and nothing
+    /// is delivered from them. A twin that lives hears of the change in any case.
     pub(crate) async fn submit(
         &self,
         device: &DeviceKey,
@@ -64,9 +64,14 @@ impl ShardContext {
         deadline: Instant,
     ) -> Result<Outcome, Failure> {
         let is_record = device.tenant.as_str().starts_with(OWN_TENANT_PREFIX);
-        match order {
-            Order::ByTwin if !is_record => self.twins.submit(device, draft, deadline).await,
-            Order::ByTwin | Order::ByCaller => self.twins.carry_out(device, draft, deadline).await,
+        // What came by another way may still wait in a twin that lives: it is not passed.
+        let needs_twin = match order {
+            Order::ByTwin => !is_record,
+            Order::ByCaller => self.twins.is_live(device),
+        };
+        match needs_twin {
+            true => self.twins.submit(device, draft, deadline).await,
+            false => self.twins.carry_out(device, draft, deadline).await,
         }
     }
 

@@ -348,6 +348,15 @@ impl Shadows {
         table.contexts().map(|context| context.twins.live()).sum()
     }
 
+    /// Commands that wait or are in flight, on all shards that this node leads.
+    pub fn waiting_commands(&self) -> usize {
+        let table = self.table();
+        table
+            .contexts()
+            .map(|context| context.twins.waiting())
+            .sum()
+    }
+
     /// The other nodes of the cluster, by name.
     pub(crate) fn other_nodes(&self) -> Vec<Node> {
         let nodes = self.inner.nodes.load();

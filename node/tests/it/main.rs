@@ -20,6 +20,7 @@ mod doors_errors;
 mod doors_grpc;
 mod doors_http;
 mod doors_input;
+mod doors_streams;
 mod doors_support;
 mod doors_tls;
 mod doors_tls_reload;

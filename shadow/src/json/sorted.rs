@@ -9,6 +9,9 @@ use crate::limits::Limits;
 
 use super::{number, write_string};
 
+/// What is reserved for the leaves of a text at first.
+const RESERVED_BYTES_MAX: usize = 1024;
+
 /// The leaves of an object as a plain run, the same bytes that a patch of its tree has. `None` for
 /// everything that needs a closer look: what is no object, breaks the grammar or a limit, has members out
 /// of order, or objects inside arrays.
@@ -16,7 +19,8 @@ pub(crate) fn leaves(text: &str, limits: &Limits) -> Option<Bytes> {
     let mut walk = Walk {
         jiter: Jiter::new(text.as_bytes()),
         limits,
-        out: Writer::new(Form::Plain, text.len()),
+        // Not the whole length: it may be blanks, and the patch keeps what is reserved.
+        out: Writer::new(Form::Plain, text.len().min(RESERVED_BYTES_MAX)),
         path: Vec::with_capacity(64),
         key: Vec::with_capacity(32),
         text: String::new(),

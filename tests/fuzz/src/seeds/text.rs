@@ -9,7 +9,8 @@ use crate::shadows::opaque::{self, Tag};
 
 pub(super) fn seeds() -> Vec<Seed> {
     let place = |index, sequence| Position { index, sequence };
-    let mut cursor = Cursor::at(ShardId(1), place(2, 3));
+    let mut cursor = Cursor::default();
+    cursor.set(ShardId(1), place(2, 3));
     let one = cursor.encode(ClusterMark(7));
     cursor.set(ShardId(9), place(u64::MAX, u32::MAX));
     let two = cursor.encode(ClusterMark(7));
