@@ -23,7 +23,7 @@ pub const VALUE_BYTES_MAX: usize = 1 << 20;
 const ENTRY_HEAD_BYTES: usize = 1 + 8 + 8 + 1;
 
 /// First byte of everything that the engine stores or sends. Part of the format: never change or reuse
-/// one. Further tags: `0x51..=0x53` chunks of snapshots, `0x60..=0x62` rows and markers of the state
+/// one. Further tags: `0x51..=0x53` chunks of snapshots, `0x60..=0x63` rows and markers of the state
 /// store, `0x70..=0x71` frames and messages between nodes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]

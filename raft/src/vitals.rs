@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use rocksdb::DB;
+use rocksdb::{ColumnFamily, DB};
 
 use crate::host::Host;
 use crate::ids::ShardId;
@@ -143,6 +143,18 @@ impl StoreVitals {
             block_cache_capacity_bytes: ask("rocksdb.block-cache-capacity"),
             live_files_bytes: ask("rocksdb.live-sst-files-size"),
         }
+    }
+
+    /// The same with another column family of the store, which shares its block cache.
+    pub(crate) fn with_family(mut self, db: &DB, family: &ColumnFamily) -> StoreVitals {
+        let ask = |name: &str| {
+            let asked = db.property_int_value_cf(family, name);
+            asked.ok().flatten().unwrap_or(0)
+        };
+        self.pending_compaction_bytes += ask("rocksdb.estimate-pending-compaction-bytes");
+        self.memtable_bytes += ask("rocksdb.cur-size-all-mem-tables");
+        self.live_files_bytes += ask("rocksdb.live-sst-files-size");
+        self
     }
 }
 

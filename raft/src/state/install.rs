@@ -3,7 +3,8 @@
 //! 1. Stage: verify every chunk, write SST files beside the store, sync them.
 //! 2. Mark: write READY with a rename and sync. From here on the install will be finished.
 //! 3. Clear: delete the rows of the shard.
-//! 4. Ingest the files, with the position row among them.
+//! 4. Ingest the files of each column family, those with the position row last. Between the two the shard
+//!    has new rows of sharded tables, no position, and the marker.
 //! 5. Flush, so that the delete and the position are durable.
 //! 6. Remove the marker, then the files.
 //!
@@ -23,11 +24,12 @@ use tracing::info;
 use crate::error::Error;
 use crate::ids::{HashRange, ReplicaId, ShardId};
 
+use super::StateStore;
+use super::family::Family;
 use super::keys::{Key, KeyRange, data_ranges};
 use super::position::{Position, PositionRow};
 use super::progress::Progress;
 use super::snapshot::{Chunk, Decoder, SnapshotData, refused};
-use super::{StateStore, base_options};
 
 /// A staged file is closed once it is this long.
 const FILE_BYTES_TARGET: u64 = 64 << 20;
@@ -35,17 +37,37 @@ const FILE_BYTES_TARGET: u64 = 64 << 20;
 const READY: &str = "READY";
 
 /// Tag of the marker; part of the format on disk, never reused.
+const TAG_READY_V2: u8 = 0x63;
+const READY_BYTES: usize = 1 + 12 + 4 + 4 + 4;
+
+/// A marker of format 1 of the store: all its files are of the main family.
 const TAG_READY_V1: u8 = 0x62;
-const READY_BYTES: usize = 1 + 12 + 4 + 4;
+const READY_V1_BYTES: usize = READY_BYTES - 4;
 
 /// A verified snapshot on disk that is not marked yet.
 pub(crate) struct Staged {
     shard: ShardId,
     range: HashRange,
     directory: PathBuf,
-    files: u32,
+    files: FileCounts,
     /// Lets the next snapshot of the shard come once this one is installed or thrown away.
     turn: Option<OwnedMutexGuard<()>>,
+}
+
+/// How many files of each family there are.
+#[derive(Debug, Clone, Copy, Default)]
+struct FileCounts {
+    main: u32,
+    sharded: u32,
+}
+
+impl FileCounts {
+    fn of(&mut self, family: Family) -> &mut u32 {
+        match family {
+            Family::Main => &mut self.main,
+            Family::Sharded => &mut self.sharded,
+        }
+    }
 }
 
 impl Staged {
@@ -74,7 +96,7 @@ pub(crate) fn stage(
         None => Ok(None),
     };
     check_head(next()?, progress, position)?;
-    let options = base_options();
+    let options = FileOptions::default();
     let mut files = Files::new(&directory, &options, progress);
     let rows = loop {
         match next()? {
@@ -135,6 +157,8 @@ pub(crate) fn finish_ready_installs(store: &Arc<StateStore>) -> Result<(), Error
             info!(shard = %staged.shard, "finish an interrupted snapshot install");
             clear(store, &staged)?;
             ingest(store, &staged)?;
+            // Files of an older format have all rows together.
+            store.move_sharded_rows()?;
             store.flush()?;
         }
         remove(&directory)?;
@@ -163,11 +187,12 @@ fn check_head(head: Option<Chunk>, progress: &Progress, expected: &Position) -> 
 }
 
 pub(super) fn mark(staged: &Staged) -> Result<(), Error> {
-    let mut marker = vec![TAG_READY_V1];
+    let mut marker = vec![TAG_READY_V2];
     marker.put_u32(staged.shard.0);
     marker.put_u32(staged.range.start);
     marker.put_u32(staged.range.end);
-    marker.put_u32(staged.files);
+    marker.put_u32(staged.files.main);
+    marker.put_u32(staged.files.sharded);
     let sum = crc32fast::hash(&marker);
     marker.put_u32(sum);
     let unnamed = staged.directory.join("READY.new");
@@ -182,10 +207,15 @@ pub(super) fn mark(staged: &Staged) -> Result<(), Error> {
 fn read_marker(directory: &Path) -> Result<Staged, Error> {
     let marker = fs::read(directory.join(READY)).map_err(io("read the install marker"))?;
     let damaged = || Error::state_damaged("the marker of a snapshot install is unreadable");
-    if marker.len() != READY_BYTES || marker[0] != TAG_READY_V1 {
+    let length = match marker.first() {
+        Some(&TAG_READY_V1) => READY_V1_BYTES,
+        Some(&TAG_READY_V2) => READY_BYTES,
+        _ => return Err(damaged()),
+    };
+    if marker.len() != length {
         return Err(damaged());
     }
-    let (body, mut sum) = marker.split_at(READY_BYTES - 4);
+    let (body, mut sum) = marker.split_at(length - 4);
     if crc32fast::hash(body) != sum.get_u32() {
         return Err(damaged());
     }
@@ -196,7 +226,14 @@ fn read_marker(directory: &Path) -> Result<Staged, Error> {
             start: body.get_u32(),
             end: body.get_u32(),
         },
-        files: body.get_u32(),
+        files: FileCounts {
+            main: body.get_u32(),
+            sharded: if body.has_remaining() {
+                body.get_u32()
+            } else {
+                0
+            },
+        },
         directory: directory.to_owned(),
         turn: None,
     })
@@ -206,20 +243,33 @@ pub(super) fn clear(store: &StateStore, staged: &Staged) -> Result<(), Error> {
     store.clear_shard(staged.shard, staged.range)
 }
 
+/// The position comes with the main family, so last: until then a start does it all again.
 pub(super) fn ingest(store: &StateStore, staged: &Staged) -> Result<(), Error> {
+    ingest_family(store, staged, Family::Sharded)?;
+    ingest_family(store, staged, Family::Main)
+}
+
+pub(super) fn ingest_family(
+    store: &StateStore,
+    staged: &Staged,
+    family: Family,
+) -> Result<(), Error> {
     let mut links = Vec::new();
-    for number in 0..staged.files {
+    for number in 0..*staged.files.clone().of(family) {
         // The store takes the links: nothing is copied while the rows are locked, and the files stay for
         // another attempt.
-        let link = staged.directory.join(format!("{number:06}.link.sst"));
+        let file = file_path(&staged.directory, family, number);
+        let link = file.with_extension("link.sst");
         if link.exists() {
             fs::remove_file(&link).map_err(io("remove an old link"))?;
         }
-        fs::hard_link(file_path(&staged.directory, number), &link)
-            .map_err(io("link a staged file"))?;
+        fs::hard_link(file, &link).map_err(io("link a staged file"))?;
         links.push(link);
     }
-    store.ingest(links)
+    if links.is_empty() {
+        return Ok(());
+    }
+    store.ingest(family, links)
 }
 
 /// Removes a staging directory, its marker first: without it the rest means nothing.
@@ -235,27 +285,43 @@ fn remove(directory: &Path) -> Result<(), Error> {
     fs::remove_dir_all(directory).map_err(io("remove staged files"))
 }
 
-/// Writes rows in order into SST files of bounded length.
+/// How files of each family are written.
+struct FileOptions {
+    main: Options,
+    sharded: Options,
+}
+
+impl Default for FileOptions {
+    fn default() -> FileOptions {
+        FileOptions {
+            main: Family::Main.file_options(),
+            sharded: Family::Sharded.file_options(),
+        }
+    }
+}
+
+/// Writes rows in order into SST files of bounded length, each of one family.
 struct Files<'a> {
     directory: &'a Path,
-    options: &'a Options,
+    options: &'a FileOptions,
     shard: ShardId,
     ranges: Vec<KeyRange>,
-    writer: Option<SstFileWriter<'a>>,
-    count: u32,
+    /// What is being written, of which family.
+    writer: Option<(Family, SstFileWriter<'a>)>,
+    counts: FileCounts,
     rows: u64,
     last: Vec<u8>,
 }
 
 impl<'a> Files<'a> {
-    fn new(directory: &'a Path, options: &'a Options, progress: &Progress) -> Files<'a> {
+    fn new(directory: &'a Path, options: &'a FileOptions, progress: &Progress) -> Files<'a> {
         Files {
             directory,
             options,
             shard: progress.shard,
             ranges: data_ranges(progress.shard, progress.range),
             writer: None,
-            count: 0,
+            counts: FileCounts::default(),
             rows: 0,
             last: Vec::new(),
         }
@@ -276,42 +342,57 @@ impl<'a> Files<'a> {
     }
 
     /// Adds the position row, which sorts last, and syncs everything.
-    fn finish(mut self, replica: ReplicaId, position: &Position) -> Result<u32, Error> {
+    fn finish(mut self, replica: ReplicaId, position: &Position) -> Result<FileCounts, Error> {
         let key = Key::position(self.shard);
         self.put(key.as_bytes(), &PositionRow::encode(replica, position))?;
-        self.close()?;
-        Ok(self.count)
+        let last = self.writer.take();
+        self.close(last)?;
+        Ok(self.counts)
     }
 
     fn put(&mut self, key: &[u8], value: &[u8]) -> Result<(), Error> {
-        if self.writer.is_none() {
-            let writer = SstFileWriter::create(self.options);
-            writer
-                .open(file_path(self.directory, self.count))
-                .map_err(|error| Error::from_state_store("open a staged file", &error))?;
-            self.writer = Some(writer);
-            self.count += 1;
-        }
-        let Some(writer) = &mut self.writer else {
-            return Ok(());
+        let family = Family::with(key);
+        let mut writer = match self.writer.take() {
+            Some((of, writer)) if of == family => writer,
+            other => {
+                self.close(other)?;
+                self.open(family)?
+            }
         };
         writer
             .put(key, value)
             .map_err(|error| Error::from_state_store("write a staged file", &error))?;
-        if writer.file_size() >= FILE_BYTES_TARGET {
-            self.close()?;
+        let is_full = writer.file_size() >= FILE_BYTES_TARGET;
+        let written = Some((family, writer));
+        if is_full {
+            return self.close(written);
         }
+        self.writer = written;
         Ok(())
     }
 
-    fn close(&mut self) -> Result<(), Error> {
-        let Some(mut writer) = self.writer.take() else {
+    fn open(&mut self, family: Family) -> Result<SstFileWriter<'a>, Error> {
+        let writer = SstFileWriter::create(match family {
+            Family::Main => &self.options.main,
+            Family::Sharded => &self.options.sharded,
+        });
+        let count = self.counts.of(family);
+        writer
+            .open(file_path(self.directory, family, *count))
+            .map_err(|error| Error::from_state_store("open a staged file", &error))?;
+        *count += 1;
+        Ok(writer)
+    }
+
+    fn close(&mut self, writer: Option<(Family, SstFileWriter<'a>)>) -> Result<(), Error> {
+        let Some((family, mut writer)) = writer else {
             return Ok(());
         };
         writer
             .finish()
             .map_err(|error| Error::from_state_store("finish a staged file", &error))?;
-        File::open(file_path(self.directory, self.count - 1))
+        let number = *self.counts.of(family) - 1;
+        File::open(file_path(self.directory, family, number))
             .and_then(|file| file.sync_all())
             .map_err(io("sync a staged file"))
     }
@@ -321,8 +402,12 @@ fn staging(store: &StateStore) -> PathBuf {
     store.directory().join("staging")
 }
 
-fn file_path(directory: &Path, number: u32) -> PathBuf {
-    directory.join(format!("{number:06}.sst"))
+/// Files of the main family have the names that all had in format 1.
+fn file_path(directory: &Path, family: Family, number: u32) -> PathBuf {
+    directory.join(match family {
+        Family::Main => format!("{number:06}.sst"),
+        Family::Sharded => format!("sharded-{number:06}.sst"),
+    })
 }
 
 fn sync_directory(directory: &Path) -> Result<(), Error> {

@@ -9,6 +9,8 @@ use bytes::Bytes;
 
 use crate::ids::{HashRange, ShardId};
 
+use super::family::Family;
+
 /// Number of ranged tables, and of sharded tables.
 pub const TABLES: u8 = 16;
 
@@ -110,6 +112,11 @@ impl Key {
         &self.0
     }
 
+    /// Where rows with such a key are.
+    pub(crate) fn family(&self) -> Family {
+        Family::with(&self.0)
+    }
+
     /// Only rows of ranged tables go through the cache: the others are scanned, not read by point.
     pub(crate) fn is_ranged(&self) -> bool {
         self.0
@@ -142,6 +149,11 @@ pub(crate) struct KeyRange {
 }
 
 impl KeyRange {
+    /// Where its rows are: a range never spans two families.
+    pub(crate) fn family(&self) -> Family {
+        self.from.family()
+    }
+
     pub(crate) fn contains(&self, key: &[u8]) -> bool {
         self.from.as_bytes() <= key && key < self.to.as_bytes()
     }

@@ -8,17 +8,20 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tempfile::TempDir;
 
+use super::family::Family;
 use super::keys::KeyRange;
 use super::snapshot::{CHUNK_BYTES_TARGET, Chunk, Decoder, Encoder, SnapshotData};
 use super::{
-    Key, Position, PositionRow, Progress, StateOptions, StateStore, WriteTx, finish_ready_installs,
-    install,
+    Key, Position, PositionRow, Progress, StateOptions, StateStore, TABLES, WriteTx,
+    finish_ready_installs, install,
 };
 use crate::config::HostConfig;
 use crate::error::Error;
 use crate::failure::Failure;
 use crate::ids::{HashRange, ReplicaId, ShardId};
 use crate::types::{Membership, Node, StoredMembership, log_id};
+
+mod families;
 
 const SHARD: ShardId = ShardId(1);
 const RANGE: HashRange = HashRange {
@@ -66,14 +69,21 @@ fn fill(store: &StateStore, value: &str, rows: u32, at: &Position) {
     store.flush().unwrap();
 }
 
-/// Everything in the store but its own row.
+/// Everything in the store but its own row, sorted.
 fn dump(store: &StateStore) -> Vec<(Vec<u8>, Vec<u8>)> {
+    let families = Family::ALL.map(|family| rows_in(store, family));
+    let mut rows = families.concat();
+    rows.sort();
+    rows
+}
+
+fn rows_in(store: &StateStore, family: Family) -> Vec<(Vec<u8>, Vec<u8>)> {
     let all = KeyRange {
         from: Key::ranged(0, 0, b""),
         to: Key::position(ShardId(u32::MAX)).prefix_end(),
     };
-    let rows = store.pin();
-    let rows = rows.rows(&all).map(|row| {
+    let view = store.pin();
+    let rows = view.rows_in(family, &all).map(|row| {
         let (key, value) = row.unwrap();
         (key.to_vec(), value.to_vec())
     });
@@ -219,7 +229,7 @@ fn foreign_and_newer_and_missing_stores_are_refused() {
     assert_eq!(code(&other), "WRONG_STORE");
     let store = open(directory.path());
     let mut tx = WriteTx::new(&store);
-    let mut row = super::store_row([7; 16]);
+    let mut row = super::open::store_row([7; 16]);
     row[4] += 1;
     tx.put(Key::store(), row);
     store.commit(tx).unwrap();
@@ -335,7 +345,7 @@ async fn an_install_that_is_cut_after_any_step_is_finished_or_undone() {
     let source = open(from.path());
     fill(&source, "new", 3000, &position(50));
     let (wanted, chunks) = (dump(&source), chunks(&source).await);
-    for steps in 0..=5 {
+    for steps in 0..=7 {
         let to = TempDir::new().unwrap();
         let target = open(to.path());
         fill(&target, "old", 500, &position(20));
@@ -351,9 +361,15 @@ async fn an_install_that_is_cut_after_any_step_is_finished_or_undone() {
             target.flush().unwrap();
         }
         if steps >= 4 {
+            install::ingest_family(&target, &staged, Family::Sharded).unwrap();
+        }
+        if steps == 5 {
+            target.flush().unwrap();
+        }
+        if steps >= 6 {
             install::ingest(&target, &staged).unwrap();
         }
-        if steps >= 5 {
+        if steps >= 7 {
             target.flush().unwrap();
         }
         let crashed = TempDir::new().unwrap();

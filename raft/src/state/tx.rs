@@ -9,6 +9,7 @@ use rocksdb::WriteBatch;
 use crate::error::Error;
 
 use super::StateStore;
+use super::family::Family;
 use super::keys::{Key, KeyRange};
 
 /// What a row costs in a batch beside its bytes; keeps batches of tiny rows bounded too.
@@ -91,14 +92,20 @@ impl<'a> WriteTx<'a> {
 
     /// The batch, and the rows that the cache must learn once it is written.
     pub(crate) fn into_batch(self) -> (WriteBatch, Vec<(Key, Option<Bytes>)>) {
-        let mut batch = WriteBatch::default();
+        let mut batch = WriteBatch::with_capacity_bytes(self.bytes);
+        let [main, sharded] = Family::ALL.map(|family| self.store.family(family));
+        let family = |key: &Key| match key.family() {
+            Family::Main => main,
+            Family::Sharded => sharded,
+        };
         for range in &self.ranges {
-            batch.delete_range(range.from.as_bytes(), range.to.as_bytes());
+            let (from, to) = (range.from.as_bytes(), range.to.as_bytes());
+            batch.delete_range_cf(family(&range.from), from, to);
         }
         for (key, value) in &self.rows {
             match value {
-                Some(value) => batch.put(key.as_bytes(), value),
-                None => batch.delete(key.as_bytes()),
+                Some(value) => batch.put_cf(family(key), key.as_bytes(), value),
+                None => batch.delete_cf(family(key), key.as_bytes()),
             }
         }
         let cached = self

@@ -9,6 +9,7 @@ use crate::error::Error;
 use crate::ids::ShardId;
 
 use super::StateStore;
+use super::family::Family;
 use super::keys::{Key, KeyRange};
 use super::position::{Position, PositionRow};
 
@@ -52,7 +53,7 @@ impl<'a> PinnedView<'a> {
     /// The value of one row.
     pub fn get(&self, key: &Key) -> Result<Option<Bytes>, Error> {
         self.snapshot
-            .get(key.as_bytes())
+            .get_cf(self.store.family(key.family()), key.as_bytes())
             .map(|value| value.map(Bytes::from))
             .map_err(|error| self.store.failed("read a row", error))
     }
@@ -75,10 +76,20 @@ impl<'a> PinnedView<'a> {
 
     /// All rows of a range. After an error the iterator ends.
     pub(crate) fn rows(&self, range: &KeyRange) -> impl Iterator<Item = Result<RawRow, Error>> {
+        self.rows_in(range.family(), range)
+    }
+
+    /// The same, wherever the keys say that the rows are.
+    pub(super) fn rows_in(
+        &self,
+        family: Family,
+        range: &KeyRange,
+    ) -> impl Iterator<Item = Result<RawRow, Error>> {
         let mut options = ReadOptions::default();
         options.set_iterate_upper_bound(range.to.as_bytes());
         let mode = IteratorMode::From(range.from.as_bytes(), Direction::Forward);
-        let mut rows = self.snapshot.iterator_opt(mode, options);
+        let family = self.store.family(family);
+        let mut rows = self.snapshot.iterator_cf_opt(family, options, mode);
         let mut failed = false;
         std::iter::from_fn(move || {
             if failed {

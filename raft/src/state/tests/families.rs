@@ -1,0 +1,180 @@
+//! Rows in two column families: crashes between the two, and stores of the format that had one.
+
+use std::fs;
+use std::time::{Duration, Instant};
+
+use rocksdb::{DB, Options, SstFileWriter};
+
+use super::*;
+
+/// More than one batch of a move.
+const ROWS: u32 = 3000;
+
+/// What a program of format 1 had in its one family.
+fn rows_of_format_1(value: &str, at: &Position) -> Vec<(Vec<u8>, Vec<u8>)> {
+    let row = |key: Key, value: &str| (key.as_bytes().to_vec(), value.as_bytes().to_vec());
+    let mut rows = Vec::new();
+    for n in 0..ROWS {
+        let value = format!("{value} {n} {}", "x".repeat(500));
+        rows.push(row(
+            Key::ranged(0, 1000 + n % 1000, &n.to_be_bytes()),
+            &value,
+        ));
+        rows.push(row(Key::sharded(0, SHARD, &n.to_be_bytes()), &value));
+    }
+    rows.push(row(Key::sharded(TABLES - 1, SHARD, b"last table"), value));
+    let position = PositionRow::encode(ReplicaId(9), at);
+    rows.push((Key::position(SHARD).as_bytes().to_vec(), position));
+    rows.sort();
+    rows
+}
+
+fn rows_of_neighbours() -> Vec<(Vec<u8>, Vec<u8>)> {
+    let row = |key: Key| (key.as_bytes().to_vec(), b"kept".to_vec());
+    vec![
+        row(Key::ranged(0, 999, b"left")),
+        row(Key::sharded(0, ShardId(2), b"other")),
+    ]
+}
+
+/// A store as a program of format 1 left it.
+fn write_format_1(directory: &Path, rows: &[(Vec<u8>, Vec<u8>)]) {
+    let mut options = Options::default();
+    options.create_if_missing(true);
+    let db = DB::open(&options, directory.join("state")).unwrap();
+    let mut identity = super::super::open::store_row([7; 16]);
+    identity[4] = 1;
+    db.put(Key::store().as_bytes(), identity).unwrap();
+    for (key, value) in rows {
+        db.put(key, value).unwrap();
+    }
+    db.flush().unwrap();
+}
+
+/// Every row is there, and in its family.
+#[track_caller]
+fn assert_separated(store: &StateStore, mut rows: Vec<(Vec<u8>, Vec<u8>)>) {
+    rows.sort();
+    for family in Family::ALL {
+        let mut expected = rows.clone();
+        expected.retain(|(key, _)| Family::with(key) == family);
+        assert!(rows_in(store, family) == expected, "rows of {family:?}");
+    }
+    assert_eq!(store.get(&Key::store()).unwrap().unwrap()[4], 2);
+}
+
+/// Whoever comes from format 1 keeps everything, and it stays after the next start.
+#[test]
+fn a_store_of_one_family_is_separated_when_it_is_opened() {
+    let directory = TempDir::new().unwrap();
+    let rows = [rows_of_format_1("old", &position(20)), rows_of_neighbours()].concat();
+    write_format_1(directory.path(), &rows);
+    let store = open(directory.path());
+    assert_separated(&store, rows.clone());
+    // What is deleted afterwards must not come back from where it was.
+    let first = Key::sharded(0, SHARD, &0_u32.to_be_bytes());
+    let mut tx = WriteTx::new(&store);
+    tx.delete(first.clone());
+    store.commit(tx).unwrap();
+    store.flush().unwrap();
+    drop(store);
+    let mut rows = rows;
+    rows.retain(|(key, _)| *key != first.as_bytes());
+    assert_separated(&open(directory.path()), rows);
+}
+
+/// A crash while rows are moved leaves some of them in both families.
+#[test]
+fn a_separation_that_was_cut_is_done_again() {
+    let directory = TempDir::new().unwrap();
+    let rows = [rows_of_format_1("old", &position(20)), rows_of_neighbours()].concat();
+    write_format_1(directory.path(), &rows);
+    let path = directory.path().join("state");
+    let mut options = Options::default();
+    options.create_missing_column_families(true);
+    let db = DB::open_cf(&options, &path, Family::ALL.map(Family::name)).unwrap();
+    let sharded = rows
+        .iter()
+        .filter(|(key, _)| Family::with(key) == Family::Sharded);
+    for (key, value) in sharded.take(1000) {
+        db.put_cf(Family::Sharded.of(&db), key, value).unwrap();
+    }
+    drop(db);
+    assert_separated(&open(directory.path()), rows);
+}
+
+/// A node may be stopped in the middle of an install and started with the next version.
+#[test]
+fn an_install_that_format_1_began_is_finished() {
+    let directory = TempDir::new().unwrap();
+    let old = rows_of_format_1("old", &position(20));
+    write_format_1(directory.path(), &[old, rows_of_neighbours()].concat());
+    let new = rows_of_format_1("new", &position(50));
+    let staging = directory.path().join("staging/1-9");
+    fs::create_dir_all(&staging).unwrap();
+    let options = Family::Main.file_options();
+    let mut writer = SstFileWriter::create(&options);
+    writer.open(staging.join("000000.sst")).unwrap();
+    for (key, value) in &new {
+        writer.put(key, value).unwrap();
+    }
+    writer.finish().unwrap();
+    let mut marker = vec![0x62];
+    for number in [SHARD.0, RANGE.start, RANGE.end, 1] {
+        marker.extend_from_slice(&number.to_be_bytes());
+    }
+    marker.extend_from_slice(&crc32fast::hash(&marker).to_be_bytes());
+    fs::write(staging.join("READY"), marker).unwrap();
+
+    let store = open(directory.path());
+    finish_ready_installs(&store).unwrap();
+    assert!(!staging.exists());
+    assert_separated(&store, [new, rows_of_neighbours()].concat());
+}
+
+/// A store of format 2 without one of its families has lost rows.
+#[test]
+fn a_store_without_one_of_its_families_is_damaged() {
+    let directory = TempDir::new().unwrap();
+    drop(open(directory.path()));
+    let path = directory.path().join("state");
+    let families = Family::ALL.map(Family::name);
+    let mut db = DB::open_cf(&Options::default(), &path, families).unwrap();
+    db.drop_cf(Family::Sharded.name()).unwrap();
+    drop(db);
+    let opened = StateStore::open(&options(directory.path()), Failure::new());
+    assert_eq!(opened.map(|_| ()).unwrap_err().code(), "STATE_DAMAGED");
+}
+
+/// RocksDB flushes by itself when a memtable is full: a crash after that must find both families at the
+/// same position, although the other's memtable was nearly empty.
+#[test]
+fn a_flush_that_rocksdb_decides_on_takes_both_families() {
+    let directory = TempDir::new().unwrap();
+    let mut options = options(directory.path());
+    options.memtable_bytes = 64 << 10;
+    let store = StateStore::open(&options, Failure::new()).unwrap();
+    let written = 200_u64;
+    for n in 1..=written {
+        let mut tx = WriteTx::new(&store);
+        tx.put(Key::ranged(0, 1500, b"document"), vec![0; 2048]);
+        tx.put(Key::sharded(0, SHARD, &n.to_be_bytes()), b"record".to_vec());
+        let row = PositionRow::encode(ReplicaId(9), &position(n));
+        tx.put(Key::position(SHARD), row);
+        store.commit(tx).unwrap();
+    }
+    let began = Instant::now();
+    let found = loop {
+        let crashed = TempDir::new().unwrap();
+        copy(directory.path(), crashed.path());
+        let store = open(crashed.path());
+        if let Some(found) = store.pin().position(SHARD).unwrap() {
+            let records = rows_in(&store, Family::Sharded).len();
+            break (found.index(), records as u64);
+        }
+        assert!(began.elapsed() < Duration::from_secs(20), "no flush");
+        std::thread::sleep(Duration::from_millis(20));
+    };
+    assert_eq!(found.0, found.1, "position and records");
+    assert!(found.0 > 0);
+}
