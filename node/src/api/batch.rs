@@ -10,7 +10,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::{Door, convert, single};
 use crate::error::Error;
-use crate::shadows::CommandHeader;
+use crate::shadows::{CommandHeader, Order};
 
 /// Most items of a batch.
 const ITEMS_MAX: usize = 100;
@@ -176,7 +176,7 @@ impl Group {
                 header,
                 what,
             };
-            let response = single::apply(door, change, deadline)
+            let response = single::apply(door, change, Order::ByTwin, deadline)
                 .await
                 .map_err(Refused::all)?;
             return Ok(vec![response]);

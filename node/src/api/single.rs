@@ -1,11 +1,12 @@
 //! `GetShadow`, `UpdateShadow` and `DeleteShadow`.
 
 use antumbra_proto::v1;
-use antumbra_shadow::{AcceptedItem, DeviceKey, Draft, Kind, Outcome, Update};
+use antumbra_shadow::{AcceptedItem, DeviceKey, Kind, Outcome, Update};
 use tokio::time::Instant;
 
 use super::{Door, convert};
 use crate::error::Error;
+use crate::shadows::Order;
 
 pub(super) async fn get(
     door: &Door,
@@ -27,52 +28,27 @@ pub(super) async fn update(
     deadline: Instant,
 ) -> Result<v1::UpdateShadowResponse, Error> {
     let change = convert::update(request, &door.caller, &door.limits)?;
-    apply(door, change, deadline).await
+    apply(door, change, Order::ByTwin, deadline).await
 }
 
 /// Carries out an update that was read already.
 pub(super) async fn apply(
     door: &Door,
     change: convert::Change<Update>,
+    order: Order,
     deadline: Instant,
 ) -> Result<v1::UpdateShadowResponse, Error> {
-    let (device, draft) = drafted(door, change);
-    let outcome = door
-        .shadows
-        .update(&door.caller, &device, draft, deadline)
-        .await?;
-    updated(door, &device, outcome)
-}
-
-/// The same for a stream, which sends the next update of the device when this one has ended.
-pub(super) async fn update_in_turn(
-    door: &Door,
-    change: convert::Change<Update>,
-    deadline: Instant,
-) -> Result<v1::UpdateShadowResponse, Error> {
-    let (device, draft) = drafted(door, change);
-    let outcome = door
-        .shadows
-        .update_in_turn(&door.caller, &device, draft, deadline)
-        .await?;
-    updated(door, &device, outcome)
-}
-
-fn drafted(door: &Door, change: convert::Change<Update>) -> (DeviceKey, Draft) {
     let convert::Change {
         device,
         header,
         what,
     } = change;
-    (device, header.draft(&door.caller, Kind::Update(what)))
-}
-
-fn updated(
-    door: &Door,
-    device: &DeviceKey,
-    outcome: Outcome,
-) -> Result<v1::UpdateShadowResponse, Error> {
-    let (item, cursor) = first(door, device, outcome)?;
+    let draft = header.draft(&door.caller, Kind::Update(what));
+    let outcome = door
+        .shadows
+        .update_in_order(&door.caller, &device, draft, order, deadline)
+        .await?;
+    let (item, cursor) = first(door, &device, outcome)?;
     Ok(convert::updated(&item, cursor))
 }
 

@@ -26,6 +26,7 @@ use super::deadline::{Deadline, library_error};
 use super::{Door, convert, single};
 use crate::error::Error;
 use crate::health::{Health, Phase};
+use crate::shadows::Order;
 
 /// Replies that wait for the reader.
 const REPLIES_MAX: usize = 64;
@@ -210,7 +211,7 @@ impl Pipeline {
             } = job;
             let device = change.device.clone();
             // Every way that it can go keeps the deadline itself.
-            let result = single::update_in_turn(&door, change, deadline).await;
+            let result = single::apply(&door, change, Order::ByCaller, deadline).await;
             let is_open = matches!(result, Err(Error::OutcomeUnknown | Error::Deadline));
             Done {
                 device,

@@ -262,27 +262,16 @@ impl Shadows {
         draft: Draft,
         deadline: Instant,
     ) -> Result<Outcome, Error> {
-        self.change(caller, device, draft, Order::ByTwin, deadline)
+        self.update_in_order(caller, device, draft, Order::ByTwin, deadline)
             .await
     }
 
-    /// The same for a caller that has no other command of the device under way, and sends none before it
-    /// knows what became of this one: on the leader's node it needs no twin. What others send for the
-    /// device meanwhile comes before it or behind it.
+    /// The same, and says who keeps the order of the device's commands: with [`Order::ByCaller`] the leader's
+    /// node needs no twin, and what others send for the device meanwhile comes before it or behind it.
     ///
-    /// May be dropped midway; the command may then have been applied or not, or may yet be.
-    pub(crate) async fn update_in_turn(
-        &self,
-        caller: &Caller,
-        device: &DeviceKey,
-        draft: Draft,
-        deadline: Instant,
-    ) -> Result<Outcome, Error> {
-        self.change(caller, device, draft, Order::ByCaller, deadline)
-            .await
-    }
-
-    async fn change(
+    /// May be dropped midway; the command may then have been applied or not, and with [`Order::ByCaller`] it
+    /// may yet be.
+    pub(crate) async fn update_in_order(
         &self,
         caller: &Caller,
         device: &DeviceKey,

@@ -200,7 +200,8 @@ async fn updates_in_turn_keep_their_order_while_the_lead_moves() {
             let (caller, device) = (caller(), device("pump"));
             let id = format!("request-{version}");
             let draft = draft(Some(&id), &format!(r#"{{"n":{version}}}"#));
-            let outcome = shadows.update_in_turn(&caller, &device, draft, deadline());
+            let outcome =
+                shadows.update_in_order(&caller, &device, draft, Order::ByCaller, deadline());
             assert_eq!(accepted(outcome.await).version, version);
             let seen = read(shadows, "pump", ReadOptions::default()).await.unwrap();
             assert_eq!(seen.document.version(), version);
