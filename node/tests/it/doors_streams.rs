@@ -4,37 +4,54 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use antumbra_proto::v1;
+use tokio::sync::mpsc::{Sender, channel};
 use tokio::time::{Instant, sleep};
-use tokio_stream::StreamExt;
-use tonic::Code;
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_stream::{Stream, StreamExt, iter};
+use tonic::{Code, Streaming};
 
 use crate::doors_grpc::{put, read};
 use crate::doors_support::{Site, desired, get, patiently};
+
+type Replies = Streaming<v1::StreamUpdatesResponse>;
+
+/// An update of the classic shadow's `desired`, with its place in a stream.
+fn numbered(sequence: u64, device: &str, json: &str) -> v1::StreamUpdatesRequest {
+    v1::StreamUpdatesRequest {
+        sequence,
+        update: Some(desired(device, json)),
+    }
+}
+
+/// Opens a stream of these updates.
+async fn stream(
+    site: &Site,
+    updates: impl Stream<Item = v1::StreamUpdatesRequest> + Send + 'static,
+) -> Replies {
+    let replies = site.grpc.clone().stream_updates(updates).await;
+    replies.unwrap().into_inner()
+}
+
+/// Opens a stream whose updates come one by one, until the sender is dropped.
+async fn stream_slowly(site: &Site) -> (Sender<v1::StreamUpdatesRequest>, Replies) {
+    let (sender, receiver) = channel(1);
+    (sender, stream(site, ReceiverStream::new(receiver)).await)
+}
 
 /// Invariant: one stream's updates of one device are applied in the order they were sent.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn streamed_updates_keep_their_order_per_device() {
     let site = Site::open_with(|config| config.api.stream_updates_max = 8).await;
     let total = 60_u64;
-    let requests = (0..total).map(|sequence| {
+    let updates = (0..total).map(|sequence| {
         let device = ["a", "b", "c"][sequence as usize % 3];
         let json = match sequence {
             30 => "{".to_owned(),
             _ => format!(r#"{{"n":{sequence}}}"#),
         };
-        v1::StreamUpdatesRequest {
-            sequence,
-            update: Some(desired(device, &json)),
-        }
+        numbered(sequence, device, &json)
     });
-    let stream = tokio_stream::iter(requests.collect::<Vec<_>>());
-    let mut replies = site
-        .grpc
-        .clone()
-        .stream_updates(stream)
-        .await
-        .unwrap()
-        .into_inner();
+    let mut replies = stream(&site, iter(updates)).await;
     let mut seen: BTreeMap<u64, v1::BatchUpdateResult> = BTreeMap::new();
     while let Some(reply) = patiently(replies.next()).await {
         let reply = reply.unwrap();
@@ -60,13 +77,8 @@ async fn streamed_updates_keep_their_order_per_device() {
 #[tokio::test]
 async fn streamed_updates_do_not_pass_one_of_unknown_outcome() {
     let site = Site::open_with(|config| config.test_switches.lose_proposal = Some(1)).await;
-    let requests = (0..4).map(|sequence| v1::StreamUpdatesRequest {
-        sequence,
-        update: Some(desired("a", &format!(r#"{{"n":{sequence}}}"#))),
-    });
-    let stream = tokio_stream::iter(requests.collect::<Vec<_>>());
-    let replies = site.grpc.clone().stream_updates(stream).await.unwrap();
-    let mut replies = replies.into_inner();
+    let updates = (0..4).map(|sequence| numbered(sequence, "a", &format!(r#"{{"n":{sequence}}}"#)));
+    let mut replies = stream(&site, iter(updates)).await;
     let mut reasons = Vec::new();
     while let Some(reply) = patiently(replies.next()).await {
         let reply = reply.unwrap();
@@ -84,21 +96,14 @@ async fn streamed_updates_do_not_pass_one_of_unknown_outcome() {
 #[tokio::test]
 async fn streamed_update_is_seen_through_a_live_twin() {
     let site = Site::open().await;
-    let (sender, receiver) = tokio::sync::mpsc::channel(1);
-    let requests = tokio_stream::wrappers::ReceiverStream::new(receiver);
-    let replies = site.grpc.clone().stream_updates(requests).await.unwrap();
-    let mut replies = replies.into_inner();
+    let (sender, mut replies) = stream_slowly(&site).await;
     for version in 1..=20 {
         let json = format!(r#"{{"n":{version}}}"#);
         // One of them comes by another way, and from then on the device has a twin.
         if version == 5 {
             put(&site, "a", &json).await;
         } else {
-            let request = v1::StreamUpdatesRequest {
-                sequence: version,
-                update: Some(desired("a", &json)),
-            };
-            sender.send(request).await.unwrap();
+            sender.send(numbered(version, "a", &json)).await.unwrap();
             let reply = patiently(replies.next()).await.unwrap().unwrap();
             let updated = reply.result.unwrap().response.unwrap();
             assert_eq!((reply.sequence, updated.version), (version, version));
@@ -116,15 +121,8 @@ async fn streamed_update_is_seen_through_a_live_twin() {
 #[tokio::test]
 async fn open_streams_end_when_the_node_stops() {
     let site = Site::open().await;
-    let (sender, receiver) = tokio::sync::mpsc::channel(1);
-    let requests = tokio_stream::wrappers::ReceiverStream::new(receiver);
-    let replies = site.grpc.clone().stream_updates(requests).await.unwrap();
-    let mut replies = replies.into_inner();
-    let first = v1::StreamUpdatesRequest {
-        sequence: 7,
-        update: Some(desired("a", "{}")),
-    };
-    sender.send(first).await.unwrap();
+    let (sender, mut replies) = stream_slowly(&site).await;
+    sender.send(numbered(7, "a", "{}")).await.unwrap();
     assert_eq!(
         patiently(replies.next()).await.unwrap().unwrap().sequence,
         7
@@ -142,17 +140,12 @@ async fn open_streams_end_when_the_node_stops() {
 #[tokio::test]
 async fn streams_that_nobody_reads_hold_no_permits() {
     let site = Site::open().await;
-    let requests = (0..20_000_u64).map(|sequence| {
+    let updates = (0..20_000_u64).map(|sequence| {
         // Most are refused at once, with a long reply: the window of replies fills while some are in flight.
         let json = if sequence % 20 == 0 { "{}" } else { "{" };
-        let device = format!("d-{sequence}");
-        v1::StreamUpdatesRequest {
-            sequence,
-            update: Some(desired(&device, json)),
-        }
+        numbered(sequence, &format!("d-{sequence}"), json)
     });
-    let stream = tokio_stream::iter(requests.collect::<Vec<_>>());
-    let replies = site.grpc.clone().stream_updates(stream).await.unwrap();
+    let mut replies = stream(&site, iter(updates)).await;
     let shadows = site.node.shadows();
     let (begun, mut quiet) = (Instant::now(), 0);
     // It has begun when a command was seen, and is stuck when none is for a while.
@@ -171,7 +164,6 @@ async fn streams_that_nobody_reads_hold_no_permits() {
         );
         sleep(Duration::from_millis(10)).await;
     }
-    let mut replies = replies.into_inner();
     let mut count = 0;
     while let Some(reply) = patiently(replies.next()).await {
         let reply = reply.unwrap();
