@@ -18,6 +18,7 @@ mod cluster_program;
 mod config;
 mod doors_errors;
 mod doors_grpc;
+mod doors_grpc_many;
 mod doors_http;
 mod doors_input;
 mod doors_streams;
