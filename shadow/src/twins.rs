@@ -126,10 +126,11 @@ impl<P: ShardPort> Twins<P> {
     /// Carries one command out without a twin: for callers that keep the commands of a device in order
     /// themselves, the next one after the outcome of this one, and for what is written so seldom that
     /// starting an actor would cost more than the command. Commands of one device that are under way
-    /// together are applied in any order; a live twin of the device hears of the change.
+    /// together are applied in any order; a twin that starts meanwhile hears of the change. What came by
+    /// another way may still wait in a twin that lives: it is not passed, the command goes there too.
     ///
-    /// Fails as [`Twins::submit`] does, except that the bound of one device does not count: the caller
-    /// has one. Dropping the future does not take the command back.
+    /// Fails as [`Twins::submit`] does, except that without a twin the bound of one device does not
+    /// count: the caller has one. Dropping the future does not take the command back.
     pub async fn carry_out(
         &self,
         device: &DeviceKey,
@@ -139,11 +140,14 @@ impl<P: ShardPort> Twins<P> {
         if let Some(early) = self.decide_early(&draft, deadline) {
             return early;
         }
+        let Some(passage) = self.roster.admit(device, &draft)? else {
+            return self.submit(device, draft, deadline).await;
+        };
         let Passage {
             term,
             stopped,
             permit,
-        } = self.roster.admit(&draft)?;
+        } = passage;
         let port = self.roster.port();
         let entry = Entry::Device(DeviceEntry {
             rules: self.roster.config().rules,

@@ -55,7 +55,7 @@ impl ShardContext {
 
     /// Carries a command out, through the twin of its device unless none lives and the caller keeps the order.
     /// Records of the nodes need no twin either: they are written seldom, by one node at a time, and nothing
-    /// is delivered from them. A twin that lives hears of the change in any case.
+    /// is delivered from them.
     pub(crate) async fn submit(
         &self,
         device: &DeviceKey,
@@ -64,14 +64,9 @@ impl ShardContext {
         deadline: Instant,
     ) -> Result<Outcome, Failure> {
         let is_record = device.tenant.as_str().starts_with(OWN_TENANT_PREFIX);
-        // What came by another way may still wait in a twin that lives: it is not passed.
-        let needs_twin = match order {
-            Order::ByTwin => !is_record,
-            Order::ByCaller => self.twins.is_live(device),
-        };
-        match needs_twin {
-            true => self.twins.submit(device, draft, deadline).await,
-            false => self.twins.carry_out(device, draft, deadline).await,
+        match order {
+            Order::ByTwin if !is_record => self.twins.submit(device, draft, deadline).await,
+            Order::ByTwin | Order::ByCaller => self.twins.carry_out(device, draft, deadline).await,
         }
     }
 

@@ -199,21 +199,28 @@ impl<P: ShardPort> Roster<P> {
         Ok(claim)
     }
 
-    /// Takes the permit of a command that goes without a twin.
-    pub(crate) fn admit(&self, draft: &Draft) -> Result<Passage<'_>, Failure> {
+    /// Takes the permit of a command that goes without a twin; `None` when the device has one that lives.
+    pub(crate) fn admit(
+        &self,
+        device: &DeviceKey,
+        draft: &Draft,
+    ) -> Result<Option<Passage<'_>>, Failure> {
         let (term, stopped) = {
             let seats = self.seats.lock();
             let Role::Leader { term } = seats.role else {
                 return Err(Failure::NotLeader);
             };
+            if seats.by_device.contains(device) {
+                return Ok(None);
+            }
             (term, self.stopped.notified())
         };
         let permit = self.admission.admit(precheck::weight(draft));
-        Ok(Passage {
+        Ok(Some(Passage {
             term,
             stopped,
             permit: permit.ok_or_else(|| self.overloaded())?,
-        })
+        }))
     }
 
     /// Sends a command to a twin that is seated. A twin that died meanwhile is replaced, once.

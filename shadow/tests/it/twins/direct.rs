@@ -1,4 +1,4 @@
-//! Commands that need no twin: the same outcomes and bounds, and a twin that lives hears of them.
+//! Commands that need no twin: the same outcomes and bounds, and a twin that lives is not passed.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use super::counts::Counts;
 use super::fake::{FakeShard, Fault, device, eventually, later, shard, version, write};
-use super::{Running, read_version};
+use super::{Running, read_version, submit};
 
 /// A role that changed is taken up long before this.
 const SOON: Duration = Duration::from_secs(10);
@@ -23,24 +23,39 @@ fn carry_out(twins: &Twins<FakeShard>, number: usize) -> Running {
     })
 }
 
-/// A command of a twin between two without one: versions go on, and the twin's cache follows.
+/// A command without a twin starts none, and is told to one that starts while it is in flight.
 #[tokio::test]
 async fn command_without_a_twin_starts_none_and_is_told_to_a_live_one() {
-    let (_shard, twins) = shard(TwinsConfig::default());
-    let device = device(0);
-    let first = twins.carry_out(&device, write(r#"{"a":1}"#), later());
-    assert_eq!(version(first.await), 1);
+    let (shard, twins) = shard(TwinsConfig::default());
+    assert_eq!(version(carry_out(&twins, 0).await.unwrap()), 1);
     assert_eq!(twins.live(), 0);
     assert_eq!(read_version(&twins, 0).await, Some(1));
-    let second = twins.submit(&device, write(r#"{"a":2}"#), later());
-    assert_eq!(version(second.await), 2);
+    shard.set_open(false);
+    let second = carry_out(&twins, 0);
+    eventually("an entry is in flight", || shard.proposals_waiting() == 1).await;
+    let third = submit(&twins, 0, r#"{"a":2}"#).await;
     // From now on the twin answers from what it knows.
-    assert_eq!(read_version(&twins, 0).await, Some(2));
-    let third = twins.carry_out(&device, write(r#"{"a":3}"#), later());
-    assert_eq!(version(third.await), 3);
+    assert_eq!(read_version(&twins, 0).await, Some(1));
+    shard.set_open(true);
+    let mut versions = [second.await, third.await].map(|outcome| version(outcome.unwrap()));
+    versions.sort_unstable();
+    assert_eq!(versions, [2, 3]);
     assert_eq!(read_version(&twins, 0).await, Some(3));
-    let fourth = twins.submit(&device, write(r#"{"a":4}"#), later());
-    assert_eq!(version(fourth.await), 4);
+}
+
+/// Protects the order of one device: what waits in its twin is not passed by a command that needs none.
+#[tokio::test]
+async fn command_that_needs_no_twin_goes_through_a_live_one() {
+    let (shard, twins) = shard(TwinsConfig::default());
+    shard.set_open(false);
+    let first = submit(&twins, 0, r#"{"a":1}"#).await;
+    let second = carry_out(&twins, 0);
+    eventually("both are taken", || twins.waiting() == 2).await;
+    eventually("one is in flight", || shard.proposals_waiting() == 1).await;
+    shard.set_open(true);
+    assert_eq!(version(first.await.unwrap()), 1);
+    assert_eq!(version(second.await.unwrap()), 2);
+    assert_eq!(shard.in_flight_max.load(Ordering::SeqCst), 1);
 }
 
 /// Protects honest outcomes: what may have been applied is unknown, what was not is certain.
