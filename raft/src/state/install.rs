@@ -255,7 +255,8 @@ pub(super) fn ingest_family(
     family: Family,
 ) -> Result<(), Error> {
     let mut links = Vec::new();
-    for number in 0..*staged.files.clone().of(family) {
+    let mut counts = staged.files;
+    for number in 0..*counts.of(family) {
         // The store takes the links: nothing is copied while the rows are locked, and the files stay for
         // another attempt.
         let file = file_path(&staged.directory, family, number);

@@ -146,6 +146,39 @@ fn a_store_without_one_of_its_families_is_damaged() {
     assert_eq!(opened.map(|_| ()).unwrap_err().code(), "STATE_DAMAGED");
 }
 
+/// A later version may have more families: its store is refused for its format, and not called damaged.
+#[test]
+fn a_store_with_a_family_of_a_later_format_is_refused() {
+    let directory = TempDir::new().unwrap();
+    drop(open(directory.path()));
+    let path = directory.path().join("state");
+    let families = Family::ALL.map(Family::name);
+    let mut db = DB::open_cf(&Options::default(), &path, families).unwrap();
+    db.create_cf("later", &Options::default()).unwrap();
+    let mut identity = super::super::open::store_row([7; 16]);
+    identity[4] += 1;
+    db.put(Key::store().as_bytes(), identity).unwrap();
+    drop(db);
+    let opened = StateStore::open(&options(directory.path()), Failure::new());
+    assert_eq!(opened.map(|_| ()).unwrap_err().code(), "FORMAT_TOO_NEW");
+    let families = DB::list_cf(&Options::default(), &path).unwrap();
+    assert!(families.iter().any(|name| name == "later"));
+}
+
+/// What the metrics say of the store is of all its families.
+#[test]
+fn vitals_count_rows_of_sharded_tables() {
+    let directory = TempDir::new().unwrap();
+    let store = open(directory.path());
+    let empty = store.vitals();
+    let mut tx = WriteTx::new(&store);
+    tx.put(Key::sharded(0, SHARD, b"record"), vec![7; 1 << 20]);
+    store.commit(tx).unwrap();
+    assert!(store.vitals().memtable_bytes >= empty.memtable_bytes + (1 << 20));
+    store.flush().unwrap();
+    assert!(store.vitals().live_files_bytes > empty.live_files_bytes);
+}
+
 /// RocksDB flushes by itself when a memtable is full: a crash after that must find both families at the
 /// same position, although the other's memtable was nearly empty.
 #[test]
