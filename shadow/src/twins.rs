@@ -126,8 +126,8 @@ impl<P: ShardPort> Twins<P> {
     /// Carries one command out without a twin: for callers that keep the commands of a device in order
     /// themselves, the next one after the outcome of this one, and for what is written so seldom that
     /// starting an actor would cost more than the command. Commands of one device that are under way
-    /// together are applied in any order; a twin that starts meanwhile hears of the change. What came by
-    /// another way may still wait in a twin that lives: it is not passed, the command goes there too.
+    /// together are applied in any order; a twin that is idle or starts meanwhile hears of the change. What
+    /// came by another way and still waits in a busy twin is not passed: the command goes there too.
     ///
     /// Fails as [`Twins::submit`] does, except that without a twin the bound of one device does not
     /// count: the caller has one. Dropping the future does not take the command back.

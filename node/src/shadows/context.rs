@@ -28,8 +28,8 @@ pub(crate) struct ShardContext {
 pub(crate) enum Order {
     /// The twin of the device: several commands may come at a time, from whomever.
     ByTwin,
-    /// The caller: it sends the next command of the device when it has the outcome of this one. With a twin
-    /// that lives it goes there all the same.
+    /// The caller: it sends the next command of the device when it has the outcome of this one. To a twin
+    /// that is busy it goes all the same.
     ByCaller,
 }
 
@@ -53,7 +53,7 @@ impl ShardContext {
         Arc::ptr_eq(&self.relay, &other.relay)
     }
 
-    /// Carries a command out, through the twin of its device unless none lives and the caller keeps the order.
+    /// Carries a command out, through the twin of its device unless none is busy and the caller keeps the order.
     /// Records of the nodes need no twin either: they are written seldom, by one node at a time, and nothing
     /// is delivered from them.
     pub(crate) async fn submit(

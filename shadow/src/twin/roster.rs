@@ -199,7 +199,7 @@ impl<P: ShardPort> Roster<P> {
         Ok(claim)
     }
 
-    /// Takes the permit of a command that goes without a twin; `None` when the device has one that lives.
+    /// Takes the permit of a command that goes without a twin; `None` when the device has one that is busy.
     pub(crate) fn admit(
         &self,
         device: &DeviceKey,
@@ -210,7 +210,8 @@ impl<P: ShardPort> Roster<P> {
             let Role::Leader { term } = seats.role else {
                 return Err(Failure::NotLeader);
             };
-            if seats.by_device.contains(device) {
+            let seat = seats.by_device.peek(device);
+            if seat.is_some_and(|seat| seat.vitals.is_busy()) {
                 return Ok(None);
             }
             (term, self.stopped.notified())

@@ -1,4 +1,4 @@
-//! Commands that need no twin: the same outcomes and bounds, and a twin that lives is not passed.
+//! Commands that need no twin: the same outcomes and bounds, and a twin that is busy is not passed.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -45,7 +45,7 @@ async fn command_without_a_twin_starts_none_and_is_told_to_a_live_one() {
 
 /// Protects the order of one device: what waits in its twin is not passed by a command that needs none.
 #[tokio::test]
-async fn command_that_needs_no_twin_goes_through_a_live_one() {
+async fn command_that_needs_no_twin_goes_through_a_busy_one() {
     let (shard, twins) = shard(TwinsConfig::default());
     shard.set_open(false);
     let first = submit(&twins, 0, r#"{"a":1}"#).await;
@@ -56,6 +56,26 @@ async fn command_that_needs_no_twin_goes_through_a_live_one() {
     assert_eq!(version(first.await.unwrap()), 1);
     assert_eq!(version(second.await.unwrap()), 2);
     assert_eq!(shard.in_flight_max.load(Ordering::SeqCst), 1);
+}
+
+/// An idle twin has nothing that could be passed: the command goes without it, and it hears of the change.
+#[tokio::test]
+async fn command_that_needs_no_twin_passes_an_idle_one() {
+    let (shard, twins) = shard(TwinsConfig::default());
+    let first = submit(&twins, 0, r#"{"a":1}"#).await;
+    assert_eq!(version(first.await.unwrap()), 1);
+    assert_eq!(read_version(&twins, 0).await, Some(1));
+    shard.set_open(false);
+    let second = carry_out(&twins, 0);
+    eventually("it is in flight", || shard.proposals_waiting() == 1).await;
+    let third = submit(&twins, 0, r#"{"a":2}"#).await;
+    eventually("the twin is free", || shard.proposals_waiting() == 2).await;
+    shard.set_open(true);
+    let mut versions = [second.await, third.await].map(|outcome| version(outcome.unwrap()));
+    versions.sort_unstable();
+    assert_eq!(versions, [2, 3]);
+    assert!(twins.is_live(&device(0)));
+    assert_eq!(read_version(&twins, 0).await, Some(3));
 }
 
 /// Protects honest outcomes: what may have been applied is unknown, what was not is certain.
