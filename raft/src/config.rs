@@ -37,7 +37,8 @@ pub struct HostConfig {
     pub create: bool,
     /// Longest time between two flushes of the state store.
     pub flush_interval: Duration,
-    /// The state store is flushed after this much log.
+    /// The state store is flushed after this much log, or earlier when its memtables fill up. Below half of
+    /// `log_buffer_bytes` most of the log is purged before it would be flushed.
     pub flush_log_bytes: u64,
     /// Entries of each shard that stay in the log although the state store has them, so that a
     /// follower that lags a little needs no snapshot.
@@ -48,6 +49,9 @@ pub struct HostConfig {
     pub cache_bytes: usize,
     /// Block cache of both stores together.
     pub block_cache_bytes: usize,
+    /// At which RocksDB flushes the documents of the state store by itself; harmless, and rarer than our own
+    /// flushes, which come before. The feed has half as much beside it.
+    pub memtable_bytes: usize,
     /// What waits for the log writer, all shards together.
     pub log_queue_bytes: usize,
     /// The log writer closes a batch once it holds this much.
@@ -76,14 +80,15 @@ impl HostConfig {
             store_id,
             create: false,
             flush_interval: Duration::from_secs(60),
-            flush_log_bytes: 64 << 20,
+            flush_log_bytes: 32 << 20,
             log_entries_kept: 1024,
             tail_bytes: 16 << 20,
             cache_bytes: 64 << 20,
             block_cache_bytes: 64 << 20,
+            memtable_bytes: 64 << 20,
             log_queue_bytes: 64 << 20,
             log_batch_bytes: 4 << 20,
-            log_buffer_bytes: 32 << 20,
+            log_buffer_bytes: 64 << 20,
             heartbeat: Duration::from_millis(200),
             election_min: Duration::from_millis(400),
             election_max: Duration::from_millis(800),

@@ -78,7 +78,8 @@ impl FlushService {
             }
             let bytes = self.stores.log.bytes_written();
             let due = flushed_at.elapsed() >= self.interval && self.stores.flusher.is_behind()
-                || bytes - flushed_bytes >= self.log_bytes;
+                || bytes - flushed_bytes >= self.log_bytes
+                || self.stores.state.is_filling_up();
             if !due {
                 continue;
             }

@@ -57,6 +57,8 @@ mod tests;
 pub(crate) struct StateStore {
     db: DB,
     cache: Cache,
+    /// At which RocksDB flushes documents by itself.
+    memtable_bytes: usize,
     directory: PathBuf,
     failure: Failure,
 }
@@ -118,6 +120,18 @@ impl StateStore {
         self.db
             .flush_cfs_opt(&families, &options)
             .map_err(|error| self.failed("flush", error))
+    }
+
+    /// Whether RocksDB is about to flush by itself. Who flushes before it does knows what became durable, and can
+    /// have that part of the log purged while it lies in the log's own memtable: then it is never
+    /// written a second time.
+    pub(crate) fn is_filling_up(&self) -> bool {
+        Family::ALL.into_iter().any(|family| {
+            let asked = "rocksdb.cur-size-active-mem-table";
+            let bytes = self.db.property_int_value_cf(self.family(family), asked);
+            let full = family.memtable_bytes(self.memtable_bytes) as u64;
+            matches!(bytes, Ok(Some(bytes)) if bytes >= full / 4 * 3)
+        })
     }
 
     /// Deletes all rows of a shard, its position included. Not durable before a flush.

@@ -22,9 +22,6 @@ const FORMAT: u32 = 2;
 /// Tag of the store row; part of the format on disk, never reused.
 const TAG_STORE_V1: u8 = 0x60;
 
-/// RocksDB flushes by itself when the memtable of documents is this full; harmless, and rarer than our own flushes.
-const MEMTABLE_BYTES: usize = 32 << 20;
-
 /// Rows that an older format had elsewhere are moved in batches of so many bytes.
 const MOVE_BYTES: usize = 1 << 20;
 
@@ -47,7 +44,7 @@ impl StateOptions {
             create: config.create,
             cache_bytes: config.cache_bytes,
             block_cache_bytes: config.block_cache_bytes,
-            memtable_bytes: MEMTABLE_BYTES,
+            memtable_bytes: config.memtable_bytes,
         }
     }
 }
@@ -77,6 +74,7 @@ impl StateStore {
         let store = StateStore {
             db,
             cache: Cache::new(options.cache_bytes),
+            memtable_bytes: options.memtable_bytes,
             directory: options.directory.clone(),
             failure,
         };

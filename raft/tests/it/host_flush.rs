@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use antumbra_raft::HostConfig;
 use tempfile::TempDir;
 
 use crate::host_support::{
@@ -115,25 +116,28 @@ async fn a_replica_that_is_started_again_counts_nothing_as_flushed_that_is_not()
     three.shutdown().await;
 }
 
-/// The flusher runs by itself, by time and by the bytes of the log.
+/// The flusher runs by itself: by time, by the bytes of the log, and before RocksDB does so unasked.
 #[tokio::test(flavor = "multi_thread")]
-async fn the_flusher_runs_by_time_and_by_bytes() {
-    for by_time in [true, false] {
+async fn the_flusher_runs_by_time_by_log_and_by_memtable() {
+    type Set = fn(&mut HostConfig);
+    let cases: [(u64, usize, Set); 3] = [
+        (30, 1, |config| {
+            config.flush_interval = Duration::from_millis(100)
+        }),
+        // What comes after the last full kilobyte may wait.
+        (1, 1, |config| config.flush_log_bytes = 1000),
+        (1, 32 << 10, |config| config.memtable_bytes = 1 << 20),
+    ];
+    for (wanted, key_bytes, set) in cases {
         let directory = TempDir::new().unwrap();
         let mut config = config(directory.path());
-        if by_time {
-            config.flush_interval = Duration::from_millis(100);
-        } else {
-            config.flush_log_bytes = 1000;
-        }
+        set(&mut config);
         let three = Three::start_with(config).await;
-        let shard = &three.shards[0];
+        let (shard, key) = (&three.shards[0], "k".repeat(key_bytes));
         for _ in 0..30 {
-            add(shard, "k", 1).await;
+            add(shard, &key, 1).await;
         }
         let flushed = async {
-            // By bytes, what comes after the last full kilobyte may wait.
-            let wanted = if by_time { 30 } else { 1 };
             while shard.flushed_index() < wanted {
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }

@@ -179,6 +179,34 @@ fn vitals_count_rows_of_sharded_tables() {
     assert!(store.vitals().live_files_bytes > empty.live_files_bytes);
 }
 
+/// Whichever family fills up, it is told before RocksDB flushes by itself.
+#[test]
+fn a_store_that_fills_up_says_so_in_time() {
+    let keys: [fn(u64) -> Key; 2] = [
+        |n| Key::ranged(0, 1500, &n.to_be_bytes()),
+        |n| Key::sharded(0, SHARD, &n.to_be_bytes()),
+    ];
+    for (key, full) in keys.into_iter().zip([1_u64 << 20, 1 << 19]) {
+        let directory = TempDir::new().unwrap();
+        let mut options = options(directory.path());
+        options.memtable_bytes = 1 << 20;
+        let store = StateStore::open(&options, Failure::new()).unwrap();
+        assert!(!store.is_filling_up());
+        let (empty, mut written) = (store.vitals().live_files_bytes, 0);
+        while !store.is_filling_up() {
+            assert!(written < full, "it would have been flushed");
+            let mut tx = WriteTx::new(&store);
+            tx.put(key(written), vec![7; 4096]);
+            store.commit(tx).unwrap();
+            written += 4096;
+        }
+        assert!(written >= full / 2, "{written} of {full}");
+        assert_eq!(store.vitals().live_files_bytes, empty);
+        store.flush().unwrap();
+        assert!(!store.is_filling_up());
+    }
+}
+
 /// RocksDB flushes by itself when a memtable is full: a crash after that must find both families at the
 /// same position, although the other's memtable was nearly empty.
 #[test]
