@@ -18,13 +18,18 @@ use super::open::StateOptions;
 /// Flushed files that wait before they are merged into the next level.
 const L0_FILES: i32 = 8;
 
-/// Sorted runs of sharded tables before some of them are merged.
-const SHARDED_RUNS: i32 = 8;
+/// Sorted runs of sharded tables before some of them are merged: the more, the fewer times a row is copied in
+/// its life. Writes are slowed down at three times as many, and wait at four.
+const SHARDED_RUNS: i32 = 12;
 
 /// How much of the oldest run of sharded tables the newer ones may have together before all become
 /// one, in percent. RocksDB looks at it only when there are [`SHARDED_RUNS`]: what was deleted takes
 /// disk until then.
 const SHARDED_AMPLIFICATION_PERCENT: i32 = 100;
+
+/// Runs of sharded tables are compressed when all older ones together have less than this part of the rows:
+/// what is new will be merged again before long.
+const SHARDED_COMPRESSED_PERCENT: i32 = 70;
 
 /// Rows of sharded tables are scanned: larger blocks make fewer of them.
 const SHARDED_BLOCK_BYTES: usize = 16 << 10;
@@ -105,8 +110,11 @@ impl Family {
                 // row is copied a few times in its life and not once for each merge of newer ones.
                 rocks.set_compaction_style(DBCompactionStyle::Universal);
                 rocks.set_level_zero_file_num_compaction_trigger(SHARDED_RUNS);
+                rocks.set_level_zero_slowdown_writes_trigger(3 * SHARDED_RUNS);
+                rocks.set_level_zero_stop_writes_trigger(4 * SHARDED_RUNS);
                 let mut universal = UniversalCompactOptions::default();
                 universal.set_max_size_amplification_percent(SHARDED_AMPLIFICATION_PERCENT);
+                universal.set_compression_size_percent(SHARDED_COMPRESSED_PERCENT);
                 rocks.set_universal_compaction_options(&universal);
             }
         }
