@@ -34,6 +34,10 @@ const SHARDED_COMPRESSED_PERCENT: i32 = 70;
 /// Rows of sharded tables are scanned: larger blocks make fewer of them.
 const SHARDED_BLOCK_BYTES: usize = 16 << 10;
 
+/// Part of a memtable of documents that is a Bloom filter: a document that is not in it is looked for in files
+/// without a walk through its skip list. Ten bits for each key where they are small, more otherwise.
+const MEMTABLE_BLOOM_RATIO: f64 = 0.02;
+
 /// By level: none for what was just flushed.
 const COMPRESSION: [DBCompressionType; 7] = {
     let mut levels = [DBCompressionType::Lz4; 7];
@@ -100,6 +104,8 @@ impl Family {
         rocks.set_compression_per_level(&COMPRESSION);
         match self {
             Family::Main => {
+                rocks.set_memtable_prefix_bloom_ratio(MEMTABLE_BLOOM_RATIO);
+                rocks.set_memtable_whole_key_filtering(true);
                 // Documents are written over and over: the more flushed files are merged at a time, the
                 // fewer of their old versions are copied.
                 rocks.set_level_zero_file_num_compaction_trigger(L0_FILES);
