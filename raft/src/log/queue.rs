@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use openraft::storage::IOFlushed;
 use parking_lot::{Condvar, Mutex};
@@ -75,6 +75,10 @@ struct State {
     stopped: Option<Arc<Error>>,
     abandoned: bool,
     writer_waits: bool,
+    /// Commands of the requests that wait.
+    commands: usize,
+    /// The writer is to be woken when so many wait.
+    wanted: Option<usize>,
 }
 
 impl Queue {
@@ -108,7 +112,11 @@ impl Queue {
             let error = Arc::clone(error);
             return Err((Box::new(request), error));
         }
+        state.commands += request.change.commands();
         state.requests.push_back(request);
+        if state.wanted.is_some_and(|wanted| state.commands >= wanted) {
+            self.filled.notify_one();
+        }
         self.wake(&mut state);
         Ok(())
     }
@@ -123,14 +131,14 @@ impl Queue {
         state.stopped = Some(Arc::new(Error::Stopped));
         state.close = Some(done);
         self.room.close();
-        self.wake(&mut state);
+        self.filled.notify_one();
     }
 
     /// Nobody will add or wait any more: the writer leaves everything as a crash would.
     pub(super) fn abandon(&self) {
         let mut state = self.state.lock();
         state.abandoned = true;
-        self.wake(&mut state);
+        self.filled.notify_one();
     }
 
     /// The writer failed: all that is queued and all that comes is told why.
@@ -141,6 +149,7 @@ impl Queue {
         if let Some(done) = state.close.take() {
             let _ = done.send(Err(Arc::clone(error)));
         }
+        state.commands = 0;
         std::mem::take(&mut state.requests)
     }
 
@@ -168,7 +177,22 @@ impl Queue {
                 fits
             })
             .count();
-        Taken::Requests(state.requests.drain(..count).collect())
+        let taken: Vec<Request> = state.requests.drain(..count).collect();
+        let commands: usize = taken.iter().map(|request| request.change.commands()).sum();
+        state.commands -= commands;
+        Taken::Requests(taken)
+    }
+
+    /// Waits until so many commands wait, until there is nothing more to wait for, or until `due`.
+    pub(super) fn gather(&self, commands: usize, due: Instant) {
+        let mut state = self.state.lock();
+        state.wanted = Some(commands);
+        while state.commands < commands && state.close.is_none() && !state.abandoned {
+            if self.filled.wait_until(&mut state, due).timed_out() {
+                break;
+            }
+        }
+        state.wanted = None;
     }
 
     fn why_stopped(&self) -> Arc<Error> {

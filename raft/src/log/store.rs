@@ -71,12 +71,27 @@ impl Batch {
             counts.entries += appended.len();
             for entry in appended {
                 counts.bytes += weight(entry);
-                if let Payload::Normal(command) = &entry.payload {
-                    counts.commands += command.count();
-                }
+                counts.commands += commands(entry);
             }
         }
         counts
+    }
+}
+
+impl Change {
+    /// Commands that it appends.
+    pub(super) fn commands(&self) -> usize {
+        match &self.action {
+            Action::Append(appended) => appended.iter().map(commands).sum(),
+            _ => 0,
+        }
+    }
+}
+
+fn commands(entry: &Entry) -> usize {
+    match &entry.payload {
+        Payload::Normal(command) => command.count(),
+        Payload::Blank | Payload::Membership(_) => 0,
     }
 }
 

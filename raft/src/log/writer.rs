@@ -34,10 +34,10 @@ const SEAL_WHEN_BUSY: Duration = Duration::from_millis(100);
 /// An idle writer looks after the store this often.
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// While several commands come at a time, batches begin no closer together than this, and this much more
-/// for each command of the last one, up to a maximum. A sync, and what follows from it on this node and on
-/// others, costs about the same for one command as for fifty: what little each waits longer, all of
-/// them save. Who writes alone never waits.
+/// While several commands come at a time, batches begin no closer together than this. A sync, and what follows from
+/// it on this node and on others, costs about the same for one command as for fifty: what little each waits
+/// longer, all of them save. A batch then waits for as many commands as the last one had, at most this
+/// much more for each of them, up to a maximum. Who writes alone never waits.
 const GATHER: Duration = Duration::from_millis(2);
 const GATHER_PER_COMMAND: Duration = Duration::from_micros(100);
 const GATHER_MAX: Duration = Duration::from_millis(5);
@@ -138,9 +138,13 @@ impl Writer {
     fn gather(&self) {
         let (begun, commands) = self.last;
         let due = begun + interval(commands);
-        if let Some(left) = due.checked_duration_since(Instant::now()) {
+        if Instant::now() >= due {
+            return;
+        }
+        if let Some(left) = (begun + GATHER).checked_duration_since(Instant::now()) {
             std::thread::sleep(left);
         }
+        self.queue.gather(commands, due);
     }
 
     fn write(&mut self, requests: Vec<Request>) -> Result<(), Arc<Error>> {
@@ -271,7 +275,7 @@ impl Writer {
     }
 }
 
-/// From the beginning of a batch of so many commands to the next one.
+/// From the beginning of a batch of so many commands to the next one, at most.
 fn interval(commands: usize) -> Duration {
     if commands < 2 {
         return Duration::ZERO;

@@ -1,5 +1,6 @@
 #![allow(clippy::unwrap_used)]
 
+use std::collections::VecDeque;
 use std::ops::ControlFlow;
 use std::sync::mpsc;
 use std::time::Duration;
@@ -8,6 +9,7 @@ use bytes::Bytes;
 use openraft::storage::{IOFlushed, RaftLogReader, RaftLogStorage};
 use openraft::type_config::TypeConfigExt;
 use openraft::type_config::alias::OneshotReceiverOf;
+use tokio::sync::oneshot;
 
 use super::*;
 use crate::config::HostConfig;
@@ -144,6 +146,50 @@ fn only_who_comes_with_others_waits_for_more() {
     assert_eq!(interval(2), Duration::from_micros(2_200));
     assert_eq!(interval(30), GATHER_MAX);
     assert_eq!(interval(usize::MAX), GATHER_MAX);
+}
+
+/// A batch grows until as much waits as is wanted, or its time is up, and not while the log is closed.
+#[tokio::test]
+async fn gathering_ends_with_enough_commands_in_time_and_with_the_log() {
+    const LONG: Duration = Duration::from_secs(20);
+    let queue = Arc::new(Queue::new(1 << 20));
+    let (rows, none) = (ShardRows::default(), VecDeque::new());
+    let tail = Arc::new(Tail::new(ShardId(1), 0, rows, 0, none));
+    let push = async |range| {
+        let request = Request {
+            tail: Arc::clone(&tail),
+            change: Change {
+                shard: ShardId(1),
+                action: Action::Append(entries(range)),
+            },
+            completion: Completion::Nobody,
+            place: queue.reserve(100).await.unwrap(),
+        };
+        assert!(queue.push(request).is_ok());
+    };
+    let gather = |commands, limit| {
+        let (queue, begun) = (Arc::clone(&queue), Instant::now());
+        let gathering = move || {
+            queue.gather(commands, begun + limit);
+            begun.elapsed()
+        };
+        std::thread::spawn(gathering)
+    };
+    let gathering = gather(4, LONG);
+    push(0..3).await;
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    assert!(!gathering.is_finished());
+    push(3..4).await;
+    assert!(gathering.join().unwrap() < LONG / 2);
+    let taken = queue.take(1 << 20, Duration::ZERO);
+    assert!(matches!(taken, Taken::Requests(requests) if requests.len() == 2));
+
+    // What was taken counts no more.
+    let limit = Duration::from_millis(20);
+    assert!(gather(1, limit).join().unwrap() >= limit);
+    let gathering = gather(1, LONG);
+    queue.close(oneshot::channel().0);
+    assert!(gathering.join().unwrap() < LONG / 2);
 }
 
 /// Invariant: nothing is acknowledged before it is synced, yet it is readable at once.
