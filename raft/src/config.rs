@@ -37,7 +37,7 @@ pub struct HostConfig {
     pub create: bool,
     /// Longest time between two flushes of the state store.
     pub flush_interval: Duration,
-    /// The state store is flushed after this much log, or earlier when its memtables fill up. Below half of
+    /// The state store is flushed after this much log, or earlier when its memtables fill up. Well below half of
     /// `log_buffer_bytes` most of the log is purged before it would be flushed.
     pub flush_log_bytes: u64,
     /// Entries of each shard that stay in the log although the state store has them, so that a
@@ -50,7 +50,8 @@ pub struct HostConfig {
     /// Block cache of both stores together.
     pub block_cache_bytes: usize,
     /// At which RocksDB flushes the documents of the state store by itself; harmless, and rarer than our own
-    /// flushes, which come before. The feed has half as much beside it.
+    /// flushes, which come before unless a quarter of it fills within 200 ms. The feed has half as much beside it.
+    /// At least 128 KiB, of which a memtable's own parts take little.
     pub memtable_bytes: usize,
     /// What waits for the log writer, all shards together.
     pub log_queue_bytes: usize,
@@ -80,7 +81,7 @@ impl HostConfig {
             store_id,
             create: false,
             flush_interval: Duration::from_secs(60),
-            flush_log_bytes: 32 << 20,
+            flush_log_bytes: 24 << 20,
             log_entries_kept: 1024,
             tail_bytes: 16 << 20,
             cache_bytes: 64 << 20,
@@ -127,6 +128,10 @@ impl HostConfig {
         }
         if self.log_buffer_bytes < 1 << 20 {
             return Err(invalid("log_buffer_bytes", "must be at least 1 MiB"));
+        }
+        // RocksDB makes smaller ones larger, so what is full would not be known; the feed has half.
+        if self.memtable_bytes < 128 << 10 {
+            return Err(invalid("memtable_bytes", "must be at least 128 KiB"));
         }
         Ok(())
     }

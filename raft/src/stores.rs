@@ -13,7 +13,7 @@ use crate::shards::Shards;
 use crate::state::{Flusher, StateOptions, StateStore, finish_ready_installs};
 
 /// How often the host looks whether a flush is due or RocksDB failed in the background.
-const WATCH_INTERVAL: Duration = Duration::from_millis(500);
+const WATCH_INTERVAL: Duration = Duration::from_millis(200);
 
 /// What the host shares with its own tasks.
 pub(crate) struct Stores {

@@ -157,8 +157,8 @@ sections! {
         /// restart replays at most what came after the last flush.
         flush_interval: Duration = Duration::from_secs(60),
         /// Flush earlier when so much log was written since the last flush. It is also flushed earlier
-        /// when what is to be flushed takes three quarters of its memory, 48 MiB for documents.
-        flush_log_bytes: ByteSize = ByteSize::mib(32),
+        /// when what is to be flushed takes 48 MiB for documents or 24 MiB for the feed.
+        flush_log_bytes: ByteSize = ByteSize::mib(24),
         /// Recent log entries kept in memory, per shard.
         tail_bytes: ByteSize = ByteSize::mib(16),
         /// Memory for recently used documents and for blocks read from disk, half each.

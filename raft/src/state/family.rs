@@ -27,7 +27,7 @@ const SHARDED_RUNS: i32 = 12;
 /// disk until then.
 const SHARDED_AMPLIFICATION_PERCENT: i32 = 100;
 
-/// Runs of sharded tables are compressed when all older ones together have less than this part of the rows:
+/// Runs of sharded tables are compressed when all older ones together have less than this part of the bytes:
 /// what is new will be merged again before long.
 const SHARDED_COMPRESSED_PERCENT: i32 = 70;
 

@@ -1,6 +1,6 @@
 //! The live actor of one device. It owns the device's queue of commands and its cached documents.
 //!
-//! A command waits in the queue until no entry of this device is in flight; then everything that
+//! A command waits in the queue until no entry of this twin is in flight; then everything that
 //! queued up goes into the next entry, in order, up to the bounds of a group. The actor never
 //! waits: a small task, the courier, carries the entry to the shard, answers its callers and says so
 //! in a message, so reads and changes are taken up meanwhile.

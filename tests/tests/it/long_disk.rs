@@ -12,7 +12,7 @@ const WITHIN: Duration = Duration::from_secs(60);
 const MIB: u64 = 1 << 20;
 const FEED_MIB: u64 = 64;
 const FLUSH_MIB: u64 = 16;
-/// Feed, log up to the flush, documents, and as much again for files on their way out.
+/// Feed, two memtables of the log, documents, and as much again for files on their way out.
 const DISK_MIB_MAX: u64 = 512;
 
 /// Ten minutes of overwriting the same devices: the disk stays bounded.

@@ -148,6 +148,28 @@ fn only_who_comes_with_others_waits_for_more() {
     assert_eq!(interval(usize::MAX), GATHER_MAX);
 }
 
+/// What comes alone behind a batch of many gives others the time to come along.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn batch_behind_one_of_many_waits_for_more() {
+    let (store, gate) = gated();
+    let (log, _) = open(&store);
+    let mut shard = log.shard(ShardId(1)).await.unwrap();
+    let begun = Instant::now();
+    let many = append(&mut shard, 0..60).await;
+    assert_eq!(gate.next(), "1 1:append60");
+    gate.allow.send(true).unwrap();
+    many.await.unwrap().unwrap();
+    let one = append(&mut shard, 60..61).await;
+    let mut next = gate.next();
+    if next.starts_with("seal") {
+        next = gate.next();
+    }
+    assert_eq!(next, "2 1:append1");
+    assert!(begun.elapsed() >= GATHER_MAX, "{:?}", begun.elapsed());
+    gate.allow.send(true).unwrap();
+    one.await.unwrap().unwrap();
+}
+
 /// A batch grows until as much waits as is wanted, or its time is up, and not while the log is closed.
 #[tokio::test]
 async fn gathering_ends_with_enough_commands_in_time_and_with_the_log() {
