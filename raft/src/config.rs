@@ -37,8 +37,8 @@ pub struct HostConfig {
     pub create: bool,
     /// Longest time between two flushes of the state store.
     pub flush_interval: Duration,
-    /// The state store is flushed after this much log, or earlier when its memtables fill up. Well below half of
-    /// `log_buffer_bytes` most of the log is purged before it would be flushed.
+    /// The state store is flushed after this much log, or earlier when its memtables fill up. The less, the
+    /// less of the log is flushed before it is purged; what `log_entries_kept` keeps is flushed in any case.
     pub flush_log_bytes: u64,
     /// Entries of each shard that stay in the log although the state store has them, so that a
     /// follower that lags a little needs no snapshot.

@@ -35,7 +35,7 @@ const SHARDED_COMPRESSED_PERCENT: i32 = 70;
 const SHARDED_BLOCK_BYTES: usize = 16 << 10;
 
 /// Part of a memtable of documents that is a Bloom filter: a document that is not in it is looked for in files
-/// without a walk through its skip list. Ten bits for each key where they are small, more otherwise.
+/// without a walk through its skip list. An entry of 100 bytes has 16 bits of it, a larger one more.
 const MEMTABLE_BLOOM_RATIO: f64 = 0.02;
 
 /// By level: none for what was just flushed.

@@ -123,8 +123,8 @@ impl StateStore {
     }
 
     /// Whether RocksDB is about to flush by itself. Who flushes before it does knows what became durable, and can
-    /// have that part of the log purged while it lies in the log's own memtable: then it is never
-    /// written a second time.
+    /// have that part of the log purged while it lies in the log's own memtable: what is purged
+    /// by then is not written a second time.
     pub(crate) fn is_filling_up(&self) -> bool {
         Family::ALL.into_iter().any(|family| {
             let asked = "rocksdb.cur-size-active-mem-table";
