@@ -54,6 +54,17 @@ pub enum Error {
         /// The newest format that this version reads.
         supported: u32,
     },
+    /// The machine was given a command of a newer version of the program.
+    #[error(
+        "the cluster applies rules {found}, this version knows rules up to {supported}. \
+         Nothing was changed; start the newer version again"
+    )]
+    RulesTooNew {
+        /// The rules of the command.
+        found: u16,
+        /// The newest rules that this version knows.
+        supported: u16,
+    },
     /// A store that must exist is not there.
     #[error(
         "{path} is missing although this node has been started before. \
@@ -168,6 +179,7 @@ impl Error {
             Error::StateDamaged { .. } => "STATE_DAMAGED",
             Error::WrongStore { .. } => "WRONG_STORE",
             Error::FormatTooNew { .. } => "FORMAT_TOO_NEW",
+            Error::RulesTooNew { .. } => "RULES_TOO_NEW",
             Error::StoreMissing { .. } => "STORE_MISSING",
             Error::Io { .. } | Error::Store { .. } => "IO",
             Error::Undecodable(_) => "UNDECODABLE",
@@ -200,6 +212,11 @@ impl Error {
     /// Damage of the state store.
     pub fn state_damaged(what: impl Into<String>) -> Error {
         Error::StateDamaged { what: what.into() }
+    }
+
+    /// A command of rules that this version does not have.
+    pub fn rules_too_new(found: u16, supported: u16) -> Error {
+        Error::RulesTooNew { found, supported }
     }
 
     /// A failed call of the operating system.

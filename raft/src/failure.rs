@@ -30,8 +30,8 @@ impl Failure {
         self.first.borrow().clone()
     }
 
-    /// Notes a failure and gives it in the form that openraft takes. Damage and errors of the disk
-    /// concern the whole node; what concerns one replica or one snapshot only is logged.
+    /// Notes a failure and gives it in the form that openraft takes. Damage, errors of the disk
+    /// and a program that is too old concern the whole node; what concerns one replica or one snapshot only is logged.
     pub(crate) fn report(&self, error: Error) -> io::Error {
         let error = Arc::new(error);
         self.note(&error);
@@ -41,9 +41,11 @@ impl Failure {
     /// As [`Failure::report`], for errors that nobody waits for.
     pub(crate) fn note(&self, error: &Arc<Error>) {
         error!(code = error.code(), %error, "storage failed");
-        let of_node =
-            error.is_damage() || matches!(**error, Error::Io { .. } | Error::Store { .. });
-        if of_node {
+        let of_node = matches!(
+            **error,
+            Error::Io { .. } | Error::Store { .. } | Error::RulesTooNew { .. }
+        );
+        if of_node || error.is_damage() {
             self.stop_node(error);
         }
     }

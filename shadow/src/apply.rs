@@ -78,6 +78,9 @@ pub struct Applied {
 
 /// Applies the commands of one device in order. The first change is placed at `first`: the index of the
 /// entry in the log, and a running number for all changes of that entry.
+///
+/// The rules of the entry should be known here: a replica stops when it reads an entry of later ones
+/// ([`Entry::decode`](crate::Entry::decode)).
 pub fn apply<R: Rows>(
     rows: &mut R,
     first: Position,
@@ -86,7 +89,7 @@ pub fn apply<R: Rows>(
     let mut next = first;
     let mut applied = Vec::with_capacity(entry.commands.len());
     for (at, command) in entry.commands.iter().enumerate() {
-        let result = if entry.rules != RULES {
+        let result = if !(1..=RULES).contains(&entry.rules) {
             Err(Stop::Rejected(Rejection::UnknownRules {
                 rules: entry.rules,
             }))

@@ -8,7 +8,11 @@ use crate::limits::Limits;
 use crate::patch::Patch;
 use crate::stored::{self, DecodeError};
 
-/// The version of the rules that this build applies.
+/// The newest version of the rules that this build applies; it applies all earlier ones too.
+///
+/// Rules are what `apply` makes of an entry. A change of them, or of the shape of what it writes, gets a new
+/// number, and a leader stamps it only once every node that keeps replicas has announced that it knows it
+/// ([`ShardPort::rules`](crate::ShardPort::rules)).
 pub const RULES: u16 = 1;
 
 /// The most commands of one device in one entry.
@@ -123,7 +127,7 @@ pub enum Entry {
 /// Commands of one device.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeviceEntry {
-    /// The version of the rules that apply this entry; see [`RULES`].
+    /// The version of the rules that apply this entry, from 1 on; see [`RULES`].
     pub rules: u16,
     /// The device.
     pub device: DeviceKey,
@@ -155,7 +159,9 @@ impl Entry {
         stored::encode_entry(self)
     }
 
-    /// Reads the form in the log and checks it whole.
+    /// Reads the form in the log and checks it whole. An entry of rules later than [`RULES`] is
+    /// [`DecodeError::LaterRules`], whatever it holds: a replica that meets one must stop, because others
+    /// apply it.
     pub fn decode(bytes: &[u8]) -> Result<Entry, DecodeError> {
         stored::decode_entry(bytes)
     }

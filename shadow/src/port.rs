@@ -57,6 +57,10 @@ pub trait ShardPort: Send + Sync + 'static {
     /// The leader's clock.
     fn now(&self) -> Time;
 
+    /// The version of the rules that the leader stamps into entries: one that every node with replicas has
+    /// announced. Never goes back.
+    fn rules(&self) -> u16;
+
     /// Puts an entry into the shard's log, bound to a term, and gives the encoded outcomes of its
     /// commands once it is applied. Dropping the future does not take the entry back.
     fn propose(

@@ -51,6 +51,12 @@ pub enum DecodeError {
         /// The first byte; `None` when there are no bytes.
         found: Option<u8>,
     },
+    /// An entry of rules that this build does not have yet.
+    #[error("rules {rules} are later than those that are known here")]
+    LaterRules {
+        /// The rules of the entry.
+        rules: u16,
+    },
     /// The bytes are not what the tag promises.
     #[error("the bytes do not hold what their format tag promises")]
     Malformed,
@@ -73,6 +79,17 @@ fn encode<T: Encode>(tag: Tag, shape: &T, capacity: usize) -> Vec<u8> {
 
 /// Reads a shape behind its tag; nothing may follow it.
 fn decode<'a, T: BorrowDecode<'a, ()>>(tag: Tag, bytes: &'a [u8]) -> Result<T, DecodeError> {
+    match decode_prefix(tag, bytes)? {
+        (shape, []) => Ok(shape),
+        _ => Err(DecodeError::Malformed),
+    }
+}
+
+/// Reads a shape behind its tag, and gives what follows it.
+fn decode_prefix<'a, T: BorrowDecode<'a, ()>>(
+    tag: Tag,
+    bytes: &'a [u8],
+) -> Result<(T, &'a [u8]), DecodeError> {
     let (&found, body) = bytes
         .split_first()
         .ok_or(DecodeError::UnknownTag { found: None })?;
@@ -81,10 +98,7 @@ fn decode<'a, T: BorrowDecode<'a, ()>>(tag: Tag, bytes: &'a [u8]) -> Result<T, D
     }
     let (shape, read) = bincode::borrow_decode_from_slice(body, CODEC)
         .map_err(|_: bincode::error::DecodeError| DecodeError::Malformed)?;
-    if read != body.len() {
-        return Err(DecodeError::Malformed);
-    }
-    Ok(shape)
+    Ok((shape, &body[read..]))
 }
 
 /// A name or other checked value that does not pass its check any more.

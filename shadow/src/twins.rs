@@ -39,8 +39,6 @@ pub struct TwinsConfig {
     pub group_max: usize,
     /// Bytes of the commands in one entry (default 1 MiB). A larger command goes alone.
     pub group_bytes_max: usize,
-    /// Version of the rules that the leader stamps into entries; every node must know it.
-    pub rules: u16,
 }
 
 impl Default for TwinsConfig {
@@ -54,7 +52,6 @@ impl Default for TwinsConfig {
             permits_per_device: 1_024,
             group_max: 128,
             group_bytes_max: 1 << 20,
-            rules: crate::command::RULES,
         }
     }
 }
@@ -150,7 +147,7 @@ impl<P: ShardPort> Twins<P> {
         } = passage;
         let port = self.roster.port();
         let entry = Entry::Device(DeviceEntry {
-            rules: self.roster.config().rules,
+            rules: port.rules(),
             device: device.clone(),
             commands: vec![draft.stamp(port.now())],
         });

@@ -7,7 +7,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use antumbra_raft::{Defects, Env, ForwardError, Host, HostConfig, SyncMode};
-use antumbra_shadow::{Limits, TwinsConfig};
+use antumbra_shadow::{Limits, RULES, TwinsConfig};
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
@@ -65,6 +65,7 @@ pub(super) fn node_info(config: &Config, identity: &Identity, addresses: &Addres
         storage: config.node.storage,
         zone: config.node.zone.clone(),
         capacity: capacity.unwrap_or(NonZeroU16::MIN),
+        rules: config.test_switches.announce_rules.unwrap_or(RULES),
     }
 }
 

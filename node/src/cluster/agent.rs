@@ -6,11 +6,11 @@ mod removal;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
 use std::time::Duration;
 
 use antumbra_raft::{Env, Host, ReplicaId, Role, Shard, ShardId, ShardSpec};
-use antumbra_shadow::{Time, Twins};
+use antumbra_shadow::{RULES, Time, Twins};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -58,6 +58,8 @@ pub(crate) struct Agent {
     /// Wakes the agent when a replica has become ready.
     readied: Arc<Notify>,
     serving: watch::Sender<bool>,
+    /// What leaders on this node stamp into entries.
+    rules: Arc<AtomicU16>,
 }
 
 /// A replica of this node with everything around it.
@@ -104,6 +106,7 @@ impl Agent {
             removed: BTreeSet::new(),
             readied: Arc::new(Notify::new()),
             serving: watch::Sender::new(false),
+            rules: Arc::new(AtomicU16::new(1)),
         }
     }
 
@@ -198,6 +201,7 @@ impl Agent {
 
     /// Starts and stops replicas, and publishes the table of shards.
     async fn carry_out(&mut self, state: &Arc<ClusterState>) -> Result<(), Error> {
+        self.agree_on_rules(state.agreed_rules())?;
         if is_forgotten(state, self.office.info()) {
             // It is let in again; until then it serves as before.
             self.publish(state);
@@ -222,6 +226,18 @@ impl Agent {
         self.start_replicas(state, me, &wanted).await?;
         self.publish(state);
         self.remove_what_is_left(state, &wanted).await
+    }
+
+    /// From now on entries may have these rules. A version that does not know them could not apply what
+    /// others apply, so it keeps no replica.
+    fn agree_on_rules(&self, agreed: u16) -> Result<(), Error> {
+        let announced = self.office.info().rules;
+        if self.office.info().storage && agreed > announced {
+            return Err(antumbra_raft::Error::rules_too_new(agreed, announced).into());
+        }
+        // The state never goes back, and an older one would be harmless.
+        self.rules.store(agreed.min(RULES), Ordering::Relaxed);
+        Ok(())
     }
 
     /// The number of this node, unless it is not a member any more.
@@ -263,9 +279,13 @@ impl Agent {
                 self.env.clone(),
             );
             let shards = wanted.len().saturating_sub(1);
+            let rules = Arc::clone(&self.rules);
             starting.spawn(async move {
                 let shard = host.start_shard(spec, Arc::clone(&machine)).await?;
-                let context = attach_twins(&config, &env, shards, shard, &machine, relay);
+                let faults = Faults::new(config.test_switches.lose_proposal);
+                let port = Port::new(shard.clone(), Arc::clone(&env.clock), rules, faults);
+                let twins = Twins::new(Arc::new(port), settings::twins_config(&config, shards));
+                let context = attach_twins(twins, shard, &machine, relay);
                 Ok::<_, Error>(Data { machine, context })
             });
         }
@@ -454,16 +474,11 @@ fn spec(
 }
 
 fn attach_twins(
-    config: &Config,
-    env: &Env,
-    shards: usize,
+    twins: Twins<Port>,
     shard: Shard,
     machine: &ShadowMachine,
     relay: Arc<Relay>,
 ) -> ShardContext {
-    let faults = Faults::new(config.test_switches.lose_proposal);
-    let port = Arc::new(Port::new(shard.clone(), Arc::clone(&env.clock), faults));
-    let twins = Twins::new(port, settings::twins_config(config, shards));
     machine.attach(twins.clone());
     ShardContext {
         range: shard.range(),

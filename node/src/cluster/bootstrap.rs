@@ -302,6 +302,7 @@ mod tests {
             storage: true,
             zone: String::new(),
             capacity: std::num::NonZeroU16::MIN,
+            rules: 1,
         }
     }
 

@@ -123,6 +123,10 @@ pub struct ClusterState {
 }
 
 /// A change of the cluster's own data.
+///
+/// Every version reads all that earlier ones wrote. What only a later version can read, a command or a part of
+/// the state, must not be proposed before [`ClusterState::agreed_rules`] says that all know it: replicas that do
+/// not would refuse the one, and lose the other.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum MetaCommand {
     /// The first one: nothing else is accepted before it.

@@ -33,6 +33,7 @@ const EARLY_ACKNOWLEDGEMENT: &str = "ANTUMBRA_TEST_EARLY_ACKNOWLEDGEMENT";
 const VOTES_NOT_SYNCED: &str = "ANTUMBRA_TEST_VOTES_NOT_SYNCED";
 const STALE_READS: &str = "ANTUMBRA_TEST_STALE_READS";
 const MEMORY_FILE: &str = "ANTUMBRA_TEST_MEMORY_FILE";
+const ANNOUNCE_RULES: &str = "ANTUMBRA_TEST_ANNOUNCE_RULES";
 const TEST_SWITCHES: &[&str] = &[
     NO_FSYNC,
     LOSE_PROPOSAL,
@@ -40,6 +41,7 @@ const TEST_SWITCHES: &[&str] = &[
     VOTES_NOT_SYNCED,
     STALE_READS,
     MEMORY_FILE,
+    ANNOUNCE_RULES,
 ];
 
 /// Faults that tests inject into a whole process. With all of them off, the default, the program
@@ -62,6 +64,8 @@ pub struct TestSwitches {
     /// `ANTUMBRA_TEST_MEMORY_FILE=PATH`: the bytes of memory in use are what this file says, for
     /// `limits.memory_bytes_max`.
     pub memory_file: Option<PathBuf>,
+    /// `ANTUMBRA_TEST_ANNOUNCE_RULES=N`: the node says that it knows these rules, as a newer version would.
+    pub announce_rules: Option<u16>,
 }
 
 impl TestSwitches {
@@ -80,6 +84,9 @@ impl TestSwitches {
         }
         if let Some(path) = &self.memory_file {
             active.push(format!("{MEMORY_FILE}={}", path.display()));
+        }
+        if let Some(rules) = self.announce_rules {
+            active.push(format!("{ANNOUNCE_RULES}={rules}"));
         }
         active
     }
@@ -232,6 +239,13 @@ impl Environment {
                     switches.memory_file = Some(PathBuf::from(value));
                     Ok(())
                 }
+                ANNOUNCE_RULES => match value.parse() {
+                    Ok(rules) => {
+                        switches.announce_rules = Some(rules);
+                        Ok(())
+                    }
+                    Err(_) => Err("takes a number".to_owned()),
+                },
                 LOSE_PROPOSAL => read_count(value).map(|every| switches.lose_proposal = every),
                 other if other.starts_with(TEST_PREFIX) => Err(format!(
                     "not a test switch; there are {}",

@@ -134,6 +134,7 @@ fn directory_of_a_node_that_has_left_is_set_aside() {
             storage: true,
             zone: String::new(),
             capacity: std::num::NonZeroU16::MIN,
+            rules: 1,
         }],
     };
     let mut state = founding.state();

@@ -13,8 +13,8 @@ use antumbra_raft::{
     Commands, EntryPosition, Error, HashRange, Machine, Replies, ShardId, WriteTx,
 };
 use antumbra_shadow::{
-    self as shadow, Change, DeviceEntry, Entry, Outcome, Position, Rejection, RowKey, Rows, Time,
-    Twins, encode_outcomes,
+    self as shadow, Change, DecodeError, DeviceEntry, Entry, Outcome, Position, RULES, Rejection,
+    RowKey, Rows, Time, Twins, encode_outcomes,
 };
 
 use crate::cluster::pin;
@@ -155,6 +155,10 @@ impl<'a, 'tx> EntryApply<'a, 'tx> {
                 let upto = trim.upto_index.min(self.at.index.saturating_sub(1));
                 Account::load(self.tx, self.at.shard)?.trim(self.tx, self.at.shard, upto)?;
                 Vec::new()
+            }
+            // Others apply it: a reply would be another one here.
+            Err(DecodeError::LaterRules { rules }) => {
+                return Err(Error::rules_too_new(rules, RULES));
             }
             Err(_) => vec![Outcome::Rejected(Rejection::Undecodable)],
         };

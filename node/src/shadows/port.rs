@@ -1,7 +1,7 @@
 //! What twins see of their shard: the port of `antumbra-shadow` over a replica of `antumbra-raft`.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};
 
 use antumbra_raft::{BarrierError, Clock, ProposeError, Shard};
 use antumbra_shadow::{DeviceKey, Document, Failure, ShadowName, ShardPort, Time};
@@ -14,6 +14,8 @@ use super::keys;
 pub struct Port {
     shard: Shard,
     clock: Arc<dyn Clock>,
+    /// What every node with replicas has announced, as far as this node knows.
+    rules: Arc<AtomicU16>,
     faults: Faults,
 }
 
@@ -42,10 +44,16 @@ impl Faults {
 }
 
 impl Port {
-    pub(crate) fn new(shard: Shard, clock: Arc<dyn Clock>, faults: Faults) -> Port {
+    pub(crate) fn new(
+        shard: Shard,
+        clock: Arc<dyn Clock>,
+        rules: Arc<AtomicU16>,
+        faults: Faults,
+    ) -> Port {
         Port {
             shard,
             clock,
+            rules,
             faults,
         }
     }
@@ -79,6 +87,10 @@ type Loaded = (u64, Option<Document>);
 impl ShardPort for Port {
     fn now(&self) -> Time {
         Time(self.clock.now_ms())
+    }
+
+    fn rules(&self) -> u16 {
+        self.rules.load(Ordering::Relaxed)
     }
 
     async fn propose(&self, term: u64, entry: Bytes) -> Result<Bytes, Failure> {

@@ -4,6 +4,7 @@
 
 mod restore;
 mod route;
+mod rules;
 mod support;
 mod wanted;
 mod watches;

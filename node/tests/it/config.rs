@@ -327,6 +327,7 @@ fn test_switches_need_a_flag_of_their_own() {
         ("ANTUMBRA_TEST_EARLY_ACKNOWLEDGEMENT", "1"),
         ("ANTUMBRA_TEST_VOTES_NOT_SYNCED", "1"),
         ("ANTUMBRA_TEST_STALE_READS", "1"),
+        ("ANTUMBRA_TEST_ANNOUNCE_RULES", "2"),
     ];
     let with = |allow_test_switches| {
         let environment = Environment::from_pairs(pairs);
@@ -339,13 +340,14 @@ fn test_switches_need_a_flag_of_their_own() {
     };
     let ignored = with(false);
     assert_eq!(ignored.config.test_switches, Default::default());
-    assert_eq!(ignored.warnings.len(), 5, "{:?}", ignored.warnings);
+    assert_eq!(ignored.warnings.len(), 6, "{:?}", ignored.warnings);
 
     let honoured = with(true).config.test_switches;
     assert!(honoured.no_fsync);
     assert_eq!(honoured.lose_proposal, Some(3));
     assert!(honoured.early_acknowledgement && honoured.votes_not_synced && honoured.stale_reads);
-    assert_eq!(honoured.active().len(), 5);
+    assert_eq!(honoured.announce_rules, Some(2));
+    assert_eq!(honoured.active().len(), 6);
 
     let environment = Environment::from_pairs([("ANTUMBRA_TEST_LOSE_PROPOSALS", "3")]);
     let wrong = Sources {

@@ -5,8 +5,8 @@ use bytes::Bytes;
 use xxhash_rust::xxh3::xxh3_128;
 
 use crate::command::{
-    BatchItem, COMMANDS_PER_ENTRY_MAX, Command, Delete, DeviceEntry, Draft, Entry, Kind, TrimFeed,
-    Update,
+    BatchItem, COMMANDS_PER_ENTRY_MAX, Command, Delete, DeviceEntry, Draft, Entry, Kind, RULES,
+    TrimFeed, Update,
 };
 use crate::conditions::{Conditions, Expected, PathCondition, PathTest};
 use crate::id::{DeviceId, DeviceKey, RequestId, ShadowName, Tenant, Time};
@@ -29,6 +29,14 @@ struct DeviceEntryV1<'a> {
     tenant: &'a str,
     device: &'a str,
     commands: Vec<CommandV1<'a>>,
+}
+
+/// How an entry begins. Entries of later rules may hold what cannot be read here, but they begin with the same
+/// tag and shape, for ever: the number of their rules can always be read.
+#[derive(BorrowDecode)]
+enum EntryHeadV1 {
+    Device { rules: u16 },
+    TrimFeed,
 }
 
 #[derive(Encode, BorrowDecode)]
@@ -144,6 +152,12 @@ pub(crate) fn encode_entry(entry: &Entry) -> Bytes {
 }
 
 pub(crate) fn decode_entry(bytes: &[u8]) -> Result<Entry, DecodeError> {
+    let (head, _) = super::decode_prefix(Tag::EntryV1, bytes)?;
+    if let EntryHeadV1::Device { rules } = head
+        && rules > RULES
+    {
+        return Err(DecodeError::LaterRules { rules });
+    }
     let entry = match super::decode(Tag::EntryV1, bytes)? {
         EntryV1::TrimFeed { upto_index } => return Ok(Entry::TrimFeed(TrimFeed { upto_index })),
         EntryV1::Device(entry) => entry,

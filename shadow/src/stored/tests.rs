@@ -1,6 +1,6 @@
 use bytes::Bytes;
 
-use crate::command::{BatchItem, Delete, DeviceEntry, Draft, Entry, Kind, TrimFeed, Update};
+use crate::command::{BatchItem, Delete, DeviceEntry, Draft, Entry, Kind, RULES, TrimFeed, Update};
 use crate::conditions::{Conditions, Expected, PathCondition, PathTest};
 use crate::document::{Document, Head};
 use crate::feed::FeedRecord;
@@ -287,6 +287,26 @@ fn unknown_tags_and_trailing_bytes_are_refused() {
         Patch::decode(&good[..good.len() - 1]),
         Err(DecodeError::Malformed)
     );
+}
+
+/// Protects replicas of an older version: an entry of later rules is told apart from one that nobody can read,
+/// whatever shape its commands have.
+#[test]
+fn entries_of_later_rules_are_told_apart() {
+    let Entry::Device(entry) = entry() else {
+        panic!("a device entry")
+    };
+    let later = Entry::Device(DeviceEntry {
+        rules: RULES + 1,
+        ..entry
+    });
+    let refused = Err(DecodeError::LaterRules { rules: RULES + 1 });
+    let mut bytes = later.encode().to_vec();
+    assert_eq!(Entry::decode(&bytes), refused);
+    // The tag, which entry it is, and the rules.
+    bytes.truncate(3);
+    bytes.extend(b"a shape of later");
+    assert_eq!(Entry::decode(&bytes), refused);
 }
 
 /// Protects memory: a length that lies allocates nothing near what it claims.

@@ -203,7 +203,7 @@ impl<P: ShardPort> State<P> {
         let commands: Vec<Command> = drafts.into_iter().map(|draft| draft.stamp(time)).collect();
         roster.metrics().entries.increment(1);
         roster.metrics().commands.increment(commands.len() as u64);
-        let (rules, device) = (roster.config().rules, self.life.device().clone());
+        let (rules, device) = (roster.port().rules(), self.life.device().clone());
         let entry = Entry::Device(DeviceEntry {
             rules,
             device,

@@ -2,10 +2,16 @@
 
 use std::fs;
 use std::path::Path;
+use std::thread;
+use std::time::Duration;
 
 use antumbra_tests::client::Client;
 use antumbra_tests::files;
 use antumbra_tests::node::{Launch, Node, Options};
+use antumbra_tests::waiting;
+
+const LIMIT: Duration = Duration::from_secs(30);
+const STEP: Duration = Duration::from_millis(100);
 
 /// A directory with some data of a cluster of its own.
 async fn fill(data: &Path) {
@@ -111,6 +117,34 @@ async fn damage_of_newer_formats_is_refused() {
     bytes[end..].copy_from_slice(&sum.to_be_bytes());
     fs::write(&header, bytes).unwrap();
     assert_untouched(&Options::new(directory.path()), "FORMAT_TOO_NEW");
+}
+
+/// A node that announced rules, and with it the whole cluster, is not started with a version that does not know
+/// them: it could not apply what others apply. The newer version goes on.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn damage_of_rules_that_only_a_newer_version_knows_is_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    fill(directory.path()).await;
+    let newer = Options::new(directory.path()).with_test_switch("ANTUMBRA_TEST_ANNOUNCE_RULES", 2);
+    let node = Node::start(&newer).unwrap();
+    let client = Client::new(node.grpc());
+    client.update("device", r#"{"a":2}"#).await.unwrap();
+    // It says so beside its work.
+    let heard = waiting::until("the rules are in the state", LIMIT, || {
+        thread::sleep(STEP);
+        let state = fs::read(directory.path().join("cluster")).unwrap();
+        let rules: &[u8] = br#""rules":2"#;
+        state
+            .windows(rules.len())
+            .any(|bytes| bytes == rules)
+            .then_some(())
+    });
+    heard.unwrap();
+    assert!(node.terminate().unwrap().status.success());
+    assert_refused(&Options::new(directory.path()), "RULES_TOO_NEW");
+    let node = Node::start(&newer).unwrap();
+    let found = Client::new(node.grpc()).get("device").await.unwrap();
+    assert_eq!(found.shadow.unwrap().version, 2);
 }
 
 /// A directory that was written under another node name is refused.

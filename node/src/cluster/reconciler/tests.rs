@@ -33,6 +33,7 @@ fn info(number: u64, incarnation: u64) -> NodeInfo {
         storage: true,
         zone: String::new(),
         capacity: NonZeroU16::MIN,
+        rules: 1,
     }
 }
 

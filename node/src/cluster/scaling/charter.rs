@@ -136,6 +136,7 @@ mod tests {
             storage,
             zone: String::new(),
             capacity: NonZeroU16::MIN,
+            rules: 1,
         }
     }
 

@@ -41,6 +41,18 @@ pub struct NodeInfo {
     /// How many replicas it should have in proportion to other nodes.
     #[serde(default = "one", skip_serializing_if = "is_one")]
     pub capacity: NonZeroU16,
+    /// The newest rules of `apply` that it knows ([`antumbra_shadow::RULES`]).
+    #[serde(default = "first_rules", skip_serializing_if = "are_first_rules")]
+    pub rules: u16,
+}
+
+fn first_rules() -> u16 {
+    1
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde gives a reference")]
+fn are_first_rules(value: &u16) -> bool {
+    *value == first_rules()
 }
 
 fn yes() -> bool {
@@ -122,6 +134,25 @@ impl ClusterState {
         found.map(|(id, _)| *id)
     }
 
+    /// The rules that a leader stamps into entries: those that every node with replicas has announced
+    /// (invariant 12). They never go back, because who knows less is not let in any more.
+    pub fn agreed_rules(&self) -> u16 {
+        let keepers = self.nodes.values().filter(|node| node.storage);
+        keepers.map(|node| node.rules).min().unwrap_or(1)
+    }
+
+    /// Refuses a node that could not apply what is in the logs, or will be.
+    fn check_rules(&self, node: &NodeInfo) -> Result<(), String> {
+        let agreed = self.agreed_rules();
+        if node.storage && node.rules < agreed {
+            return Err(format!(
+                "{} knows rules {}, and the cluster uses rules {agreed}: start a newer version",
+                node.name, node.rules
+            ));
+        }
+        Ok(())
+    }
+
     /// Whether any replica is on this node, those on their way included.
     pub fn has_replicas(&self, node: NodeId) -> bool {
         let mut shards = self.shards.values();
@@ -138,6 +169,7 @@ impl ClusterState {
                 node.name
             ));
         }
+        self.check_rules(&node)?;
         let Some(id) = self.node_named(&node.name) else {
             let id = NodeId(self.next_node);
             self.next_node += 1;
@@ -174,6 +206,7 @@ impl ClusterState {
     /// The node is reached elsewhere, or says something else of itself.
     pub(super) fn moved(&mut self, node: NodeInfo) -> Result<(), String> {
         let id = self.present(&node.who())?;
+        self.check_rules(&node)?;
         self.nodes.insert(id, node);
         Ok(())
     }

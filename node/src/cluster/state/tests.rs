@@ -15,6 +15,7 @@ fn node(number: u64) -> NodeInfo {
         storage: true,
         zone: String::new(),
         capacity: std::num::NonZeroU16::MIN,
+        rules: 1,
     }
 }
 

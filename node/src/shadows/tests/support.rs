@@ -4,7 +4,7 @@ mod network;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU16, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use antumbra_raft::{
@@ -13,10 +13,11 @@ use antumbra_raft::{
 };
 use antumbra_shadow::json::{self, DuplicateKeys};
 use antumbra_shadow::{
-    AcceptedItem, Conditions, DeviceId, Patch, SectionInput, ShadowName, Tenant, Twins,
+    AcceptedItem, Conditions, DeviceId, Patch, RULES, SectionInput, ShadowName, Tenant, Twins,
     TwinsConfig, Update,
 };
 use bytes::Bytes;
+use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::shadows::*;
@@ -268,7 +269,8 @@ impl Member {
         };
         let started = self.host.start_shard(spec, Arc::clone(&machine)).await;
         let shard = started.unwrap();
-        let port = Port::new(shard.clone(), Env::system().clock, Faults::default());
+        let rules = Arc::new(AtomicU16::new(RULES));
+        let port = Port::new(shard.clone(), Env::system().clock, rules, Faults::default());
         let twins = Twins::new(Arc::new(port), TwinsConfig::default());
         machine.machine.attach(twins.clone());
         let context = ShardContext {
@@ -283,6 +285,11 @@ impl Member {
 }
 
 impl Member {
+    /// The first failure that must stop the node.
+    pub(super) fn failed(&self) -> watch::Receiver<Option<Arc<antumbra_raft::Error>>> {
+        self.host.failed()
+    }
+
     /// Flushes the state and lets the log be purged.
     pub(super) async fn flush(&self) {
         self.host.flush().await.unwrap();

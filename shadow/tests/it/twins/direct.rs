@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use antumbra_shadow::metrics as names;
-use antumbra_shadow::{Failure, Outcome, Twins, TwinsConfig};
+use antumbra_shadow::{Failure, Outcome, Rejection, Twins, TwinsConfig};
 use tokio::time::Instant;
 
 use super::counts::Counts;
@@ -41,6 +41,18 @@ async fn command_without_a_twin_starts_none_and_is_told_to_a_live_one() {
     versions.sort_unstable();
     assert_eq!(versions, [2, 3]);
     assert_eq!(read_version(&twins, 0).await, Some(3));
+}
+
+/// Invariant 12: an entry is stamped with the rules that the shard names, with a twin and without. No build has
+/// rules 0, so what is stamped with them is refused.
+#[tokio::test]
+async fn entries_are_stamped_with_the_rules_that_every_node_knows() {
+    let (shard, twins) = shard(TwinsConfig::default());
+    shard.rules.store(0, Ordering::SeqCst);
+    let refused = Outcome::Rejected(Rejection::UnknownRules { rules: 0 });
+    assert_eq!(carry_out(&twins, 0).await.unwrap(), Ok(refused.clone()));
+    let through_a_twin = submit(&twins, 1, r#"{"a":1}"#).await;
+    assert_eq!(through_a_twin.await.unwrap(), Ok(refused));
 }
 
 /// Protects the order of one device: what waits in its twin is not passed by a command that needs none.

@@ -4,15 +4,15 @@
 #![allow(unreachable_pub)]
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use antumbra_shadow::apply::apply;
 use antumbra_shadow::{
     Change, DeviceKey, Document, Draft, Entry, Failure, Kind, Limits, Outcome, Patch, Position,
-    RowKey, Rows, SectionInput, ShadowName, ShardPort, Tenant, Time, Twins, TwinsConfig, Update,
-    encode_outcomes, json,
+    RULES, RowKey, Rows, SectionInput, ShadowName, ShardPort, Tenant, Time, Twins, TwinsConfig,
+    Update, encode_outcomes, json,
 };
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -76,6 +76,8 @@ pub struct FakeShard {
     pub term: AtomicU64,
     pub clock: AtomicU64,
     pub clock_panics: AtomicBool,
+    /// What every node has announced.
+    pub rules: AtomicU16,
     pub entries: AtomicUsize,
     pub commands: AtomicUsize,
     pub in_flight_max: AtomicUsize,
@@ -93,6 +95,7 @@ pub fn shard(config: TwinsConfig) -> (Arc<FakeShard>, Twins<FakeShard>) {
         term: AtomicU64::new(1),
         clock: AtomicU64::new(1_000),
         clock_panics: AtomicBool::new(false),
+        rules: AtomicU16::new(RULES),
         entries: AtomicUsize::new(0),
         commands: AtomicUsize::new(0),
         in_flight_max: AtomicUsize::new(0),
@@ -193,6 +196,10 @@ impl ShardPort for FakeShard {
             "the clock was told to panic"
         );
         Time(self.clock.load(Ordering::SeqCst))
+    }
+
+    fn rules(&self) -> u16 {
+        self.rules.load(Ordering::SeqCst)
     }
 
     async fn propose(&self, term: u64, entry: Bytes) -> Result<Bytes, Failure> {

@@ -18,6 +18,7 @@ pub(in crate::api::cluster) fn state() -> ClusterState {
         storage: true,
         zone: String::new(),
         capacity: std::num::NonZeroU16::MIN,
+        rules: 1,
     };
     let founding = Founding {
         cluster_id: Uuid::from_u128(7),

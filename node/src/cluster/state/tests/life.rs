@@ -164,3 +164,50 @@ fn node_without_replicas_leaves_at_once() {
     assert!(state.has_left(node(4).incarnation));
     done(&state, MetaCommand::Drain(who(1)));
 }
+
+/// Invariant 12: the cluster agrees on what every node with replicas knows, and lets nobody in who knows less.
+#[test]
+fn rules_are_those_that_every_node_with_replicas_has_announced() {
+    let knows = |number, rules| NodeInfo {
+        rules,
+        ..node(number)
+    };
+    let gateway = NodeInfo {
+        storage: false,
+        ..node(9)
+    };
+    let mut state = apply(&founded(3, 3), MetaCommand::Join(gateway.clone())).0;
+    assert_eq!(state.agreed_rules(), 1);
+    for number in 1..=3 {
+        assert_eq!(
+            state.agreed_rules(),
+            1,
+            "node {number} has announced nothing"
+        );
+        state = done(&state, MetaCommand::Moved(knows(number, 2)));
+    }
+    assert_eq!(state.agreed_rules(), 2, "a gateway applies nothing");
+    assert_eq!(ClusterState::decode(&state.encode()).as_ref(), Some(&state));
+
+    // One that was exchanged for an older version, one that lost its data, and a new one.
+    let back = MetaCommand::Moved(knows(2, 1));
+    let wiped = MetaCommand::Join(NodeInfo {
+        incarnation: Uuid::from_u128(77),
+        ..knows(2, 1)
+    });
+    for command in [back, wiped, MetaCommand::Join(knows(4, 1))] {
+        let why = refused(&state, command);
+        assert!(why.contains("newer version"), "{why}");
+    }
+    let with_new = apply(&state, MetaCommand::Join(knows(4, 3))).0;
+    assert_eq!(with_new.agreed_rules(), 2);
+    done(&state, MetaCommand::Moved(gateway));
+}
+
+/// What nodes said of themselves before rules had a number.
+#[test]
+fn node_that_names_no_rules_knows_the_first() {
+    let stored = serde_json::to_string(&node(1)).unwrap();
+    assert!(!stored.contains("rules"), "{stored}");
+    assert_eq!(serde_json::from_str::<NodeInfo>(&stored).unwrap(), node(1));
+}

@@ -64,6 +64,7 @@ fn info(ordinal: u32, incarnation: u128) -> NodeInfo {
         storage: true,
         zone: String::new(),
         capacity: NonZeroU16::MIN,
+        rules: 1,
     }
 }
 
