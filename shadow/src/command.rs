@@ -13,7 +13,14 @@ use crate::stored::{self, DecodeError};
 /// Rules are what `apply` makes of an entry. A change of them, or of the shape of what it writes, gets a new
 /// number, and a leader stamps it only once every node that keeps replicas has announced that it knows it
 /// ([`ShardPort::rules`](crate::ShardPort::rules)).
-pub const RULES: u16 = 1;
+///
+/// - 1: the first.
+/// - 2: records of one entry share rows of the feed, see [`RULES_OF_SHARED_ROWS`].
+pub const RULES: u16 = 2;
+
+/// From these rules on the changes of an entry are kept in [`FeedRow`](crate::FeedRow)s; before, each has a row of
+/// its own.
+pub const RULES_OF_SHARED_ROWS: u16 = 2;
 
 /// The most commands of one device in one entry.
 pub const COMMANDS_PER_ENTRY_MAX: usize = 1_024;

@@ -42,6 +42,55 @@ impl FeedRecord {
     }
 }
 
+/// A row of the feed: the records of changes that follow each other within an entry. Its key is the place of the
+/// first.
+///
+/// Part of the rules of apply, as every replica must make the same rows.
+#[derive(Debug)]
+pub struct FeedRow {
+    bytes: Vec<u8>,
+}
+
+/// A row takes no more records once it has so many bytes.
+const ROW_BYTES: usize = 16 << 10;
+
+impl FeedRow {
+    /// A row without records.
+    pub fn new() -> FeedRow {
+        FeedRow {
+            bytes: stored::begin_feed_row(1 << 10),
+        }
+    }
+
+    /// Adds the record of the next change.
+    pub fn push(&mut self, change: &Change) {
+        stored::push_change(&mut self.bytes, change);
+    }
+
+    /// Whether the next record belongs into another row.
+    pub fn is_full(&self) -> bool {
+        self.bytes.len() >= ROW_BYTES
+    }
+
+    /// The stored form, tag included.
+    pub fn into_bytes(self) -> Vec<u8> {
+        self.bytes
+    }
+
+    /// Parts a stored row into the stored forms of its records ([`FeedRecord::decode`]), in order. A record in a
+    /// row of its own, as rules before [`RULES_OF_SHARED_ROWS`](crate::RULES_OF_SHARED_ROWS) wrote it, is such a
+    /// row.
+    pub fn split(row: &[u8]) -> Result<Vec<&[u8]>, DecodeError> {
+        stored::split_feed_row(row)
+    }
+}
+
+impl Default for FeedRow {
+    fn default() -> Self {
+        FeedRow::new()
+    }
+}
+
 impl From<&Change> for FeedRecord {
     fn from(change: &Change) -> Self {
         Self {

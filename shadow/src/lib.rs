@@ -52,11 +52,12 @@ pub mod twins;
 pub use self::apply::{Applied, RowKey, Rows};
 pub use self::change::Change;
 pub use self::command::{
-    BatchItem, Command, Delete, DeviceEntry, Draft, Entry, Kind, RULES, TrimFeed, Update,
+    BatchItem, Command, Delete, DeviceEntry, Draft, Entry, Kind, RULES, RULES_OF_SHARED_ROWS,
+    TrimFeed, Update,
 };
 pub use self::conditions::{Conditions, PathCondition, PathTest};
 pub use self::document::Document;
-pub use self::feed::FeedRecord;
+pub use self::feed::{FeedRecord, FeedRow};
 pub use self::id::{DeviceId, DeviceKey, IdError, Position, RequestId, ShadowName, Tenant, Time};
 pub use self::limits::Limits;
 pub use self::outcome::{

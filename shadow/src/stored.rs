@@ -11,7 +11,10 @@ pub use self::device::DeviceRow;
 pub(crate) use self::device::{OrderRow, RequestRow};
 pub(crate) use self::document::{decode_document, encode_document};
 pub(crate) use self::entry::{command_hash, decode_entry, encode_entry};
-pub(crate) use self::feed::{decode_feed_record, encode_change, encode_feed_record};
+pub(crate) use self::feed::{
+    begin_feed_row, decode_feed_record, encode_change, encode_feed_record, push_change,
+    split_feed_row,
+};
 pub(crate) use self::outcome::{decode_outcomes, encode_outcomes};
 pub(crate) use self::patch::{decode_patch, encode_patch};
 
@@ -40,6 +43,7 @@ pub(crate) enum Tag {
     RequestV1 = 0x16,
     OrderV1 = 0x17,
     DeviceV1 = 0x18,
+    FeedRowV1 = 0x19,
 }
 
 /// Why stored bytes cannot be read.
@@ -71,10 +75,15 @@ const CODEC: Codec = bincode::config::standard()
 /// Writes tag and shape.
 fn encode<T: Encode>(tag: Tag, shape: &T, capacity: usize) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(capacity);
-    bytes.push(tag as u8);
-    bincode::encode_into_std_write(shape, &mut bytes, CODEC)
-        .expect("writing to memory cannot fail, and the shapes have no failing parts");
+    append(tag, shape, &mut bytes);
     bytes
+}
+
+/// Writes tag and shape behind what is there.
+fn append<T: Encode>(tag: Tag, shape: &T, bytes: &mut Vec<u8>) {
+    bytes.push(tag as u8);
+    bincode::encode_into_std_write(shape, bytes, CODEC)
+        .expect("writing to memory cannot fail, and the shapes have no failing parts");
 }
 
 /// Reads a shape behind its tag; nothing may follow it.

@@ -285,7 +285,14 @@ impl Agent {
                 let faults = Faults::new(config.test_switches.lose_proposal);
                 let port = Port::new(shard.clone(), Arc::clone(&env.clock), rules, faults);
                 let twins = Twins::new(Arc::new(port), settings::twins_config(&config, shards));
-                let context = attach_twins(twins, shard, &machine, relay);
+                machine.attach(twins.clone());
+                let range = shard.range();
+                let context = ShardContext {
+                    range,
+                    shard,
+                    twins,
+                    relay,
+                };
                 Ok::<_, Error>(Data { machine, context })
             });
         }
@@ -470,21 +477,6 @@ fn spec(
         range: record.range(),
         members: nodes_of(state, record),
         create,
-    }
-}
-
-fn attach_twins(
-    twins: Twins<Port>,
-    shard: Shard,
-    machine: &ShadowMachine,
-    relay: Arc<Relay>,
-) -> ShardContext {
-    machine.attach(twins.clone());
-    ShardContext {
-        range: shard.range(),
-        shard,
-        twins,
-        relay,
     }
 }
 

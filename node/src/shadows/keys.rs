@@ -140,7 +140,7 @@ pub(crate) fn decode_document(key: &[u8]) -> Option<(DeviceKey, ShadowName)> {
     Some((device, ShadowName::parse(shadow).ok()?))
 }
 
-/// The record of one change in the feed of a shard.
+/// The row of the feed of a shard that begins with the record at this place.
 pub(crate) fn feed(shard: ShardId, position: Position) -> Key {
     let mut rest = [0; 12];
     rest[..8].copy_from_slice(&position.index.to_be_bytes());
@@ -153,7 +153,7 @@ pub(crate) fn feed_end(shard: ShardId) -> Key {
     Key::sharded_end(Sharded::Feed as u8, shard)
 }
 
-/// Reads the position of a feed record back.
+/// Reads the place of the first record of a row back.
 pub(crate) fn decode_feed(key: &[u8]) -> Option<Position> {
     let (index, sequence) = key.get(HEADER_BYTES..)?.split_at_checked(8)?;
     Some(Position {

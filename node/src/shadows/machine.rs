@@ -13,8 +13,8 @@ use antumbra_raft::{
     Commands, EntryPosition, Error, HashRange, Machine, Replies, ShardId, WriteTx,
 };
 use antumbra_shadow::{
-    self as shadow, Change, DecodeError, DeviceEntry, Entry, Outcome, Position, RULES, Rejection,
-    RowKey, Rows, Time, Twins, encode_outcomes,
+    self as shadow, Change, DecodeError, DeviceEntry, Entry, FeedRow, Outcome, Position, RULES,
+    RULES_OF_SHARED_ROWS, Rejection, RowKey, Rows, Time, Twins, encode_outcomes,
 };
 
 use crate::cluster::pin;
@@ -58,6 +58,8 @@ impl ShadowMachine {
 
     /// Restored rows have no records in the feed, so it begins anew behind them.
     fn restore(&self, entry: &mut EntryApply<'_, '_>, command: &[u8]) -> Result<Bytes, Error> {
+        // Before the cut, which takes it along.
+        entry.end_row();
         let applied = restore::apply(entry.tx, self.range, command)?;
         if applied.has_written() {
             let (shard, index) = (entry.at.shard, entry.at.index);
@@ -122,6 +124,8 @@ struct EntryApply<'a, 'tx> {
     next: Position,
     /// What it adds to the feed.
     feed: Mark,
+    /// The row of the feed that takes more records, and the place of its first.
+    row: Option<(Position, FeedRow)>,
 }
 
 impl<'a, 'tx> EntryApply<'a, 'tx> {
@@ -141,6 +145,7 @@ impl<'a, 'tx> EntryApply<'a, 'tx> {
                 written_bytes: 0,
                 time: Time(0),
             },
+            row: None,
         }
     }
 
@@ -174,7 +179,7 @@ impl<'a, 'tx> EntryApply<'a, 'tx> {
         for command in applied {
             outcomes.push(command.outcome);
             for change in command.changes {
-                self.feed.written_bytes += write_record(self.tx, self.at.shard, &change);
+                self.record(entry.rules, &change);
                 self.feed.time = self.feed.time.max(change.time);
                 self.next.sequence = change.position.sequence + 1;
                 self.changes.push(Arc::new(change));
@@ -183,23 +188,44 @@ impl<'a, 'tx> EntryApply<'a, 'tx> {
         Ok(outcomes)
     }
 
+    /// Adds the record of a change to the feed.
+    fn record(&mut self, rules: u16, change: &Change) {
+        if rules < RULES_OF_SHARED_ROWS {
+            self.end_row();
+            self.write_row(change.position, change.encode_record());
+            return;
+        }
+        let (_, row) = self
+            .row
+            .get_or_insert_with(|| (change.position, FeedRow::new()));
+        row.push(change);
+        if row.is_full() {
+            self.end_row();
+        }
+    }
+
+    /// What comes next in the feed begins another row.
+    fn end_row(&mut self) {
+        if let Some((first, row)) = self.row.take() {
+            self.write_row(first, row.into_bytes());
+        }
+    }
+
+    fn write_row(&mut self, first: Position, row: Vec<u8>) {
+        let key = keys::feed(self.at.shard, first);
+        self.feed.written_bytes += (key.as_bytes().len() + row.len()) as u64;
+        self.tx.put(key, row);
+    }
+
     /// Accounts for the feed once: a mark says how much there was after the whole entry.
-    fn finish(self) -> Result<(), Error> {
+    fn finish(mut self) -> Result<(), Error> {
+        self.end_row();
         if self.feed.written_bytes > 0 {
             let account = Account::load(self.tx, self.at.shard)?;
             account.record(self.tx, self.at.shard, self.at.index, self.feed);
         }
         Ok(())
     }
-}
-
-/// Writes the feed record of a change and gives its size.
-fn write_record(tx: &mut WriteTx<'_>, shard: ShardId, change: &Change) -> u64 {
-    let key = keys::feed(shard, change.position);
-    let record = change.encode_record();
-    let bytes = key.as_bytes().len() + record.len();
-    tx.put(key, record);
-    bytes as u64
 }
 
 /// The rows that `apply` sees: the engine's transaction under typed keys.

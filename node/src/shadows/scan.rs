@@ -7,8 +7,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use antumbra_raft::Key;
-use antumbra_shadow::{DeviceKey, Document, FeedRecord, Position, ShadowName};
+use antumbra_raft::{Key, PinnedView, ShardId};
+use antumbra_shadow::{
+    DecodeError, DeviceKey, Document, FeedRecord, FeedRow, Position, ShadowName,
+};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
@@ -25,7 +27,7 @@ use super::relay::Interest;
 /// Rows that one step holds in memory.
 const ROWS_PER_STEP: usize = 64;
 
-/// Feed rows that one step of catching up looks at.
+/// Feed records that one step of catching up looks at.
 const RECORDS_SCANNED_MAX: usize = 8192;
 
 /// Bytes of feed records that one step of catching up collects.
@@ -193,37 +195,87 @@ fn read_feed(
         return Ok(CaughtUp::Trimmed);
     }
     let end = keys::feed_end(shard);
-    let mut upto = after;
-    let (mut records, mut bytes, mut scanned) = (Vec::new(), 0, 0);
-    while scanned < RECORDS_SCANNED_MAX && bytes < RECORDS_BYTES_MAX {
-        let from = keys::feed(shard, next_position(upto));
+    let mut from = row_of(&view, shard, next_position(after))?;
+    let mut taken = Step {
+        upto: after,
+        ..Step::default()
+    };
+    loop {
         let rows = view.scan(&from, &end, ROWS_PER_STEP).map_err(read_failed)?;
         let exhausted = rows.len() < ROWS_PER_STEP;
-        scanned += rows.len();
-        for (key, value) in rows {
-            upto = readable(keys::decode_feed(&key))?;
-            let record = FeedRecord::decode(&value).map_err(|error| {
-                error!(%shard, %error, "decode a feed record");
+        for (key, row) in rows {
+            let first = readable(keys::decode_feed(&key))?;
+            from = keys::feed(shard, first).successor();
+            taken.take(first, &row, interest).map_err(|error| {
+                error!(%shard, %error, "decode a row of the feed");
                 Error::Damaged
             })?;
-            if interest.matches(&record.device) {
-                bytes += value.len();
-                records.push((upto, Arc::new(record)));
+            if taken.is_full() {
+                return Ok(taken.caught_up(true));
             }
         }
         if exhausted {
-            return Ok(CaughtUp::Records {
-                records,
-                upto: end_of(index).max(upto),
-                more: false,
-            });
+            taken.upto = end_of(index).max(taken.upto);
+            return Ok(taken.caught_up(false));
         }
     }
-    Ok(CaughtUp::Records {
-        records,
-        upto,
-        more: true,
-    })
+}
+
+/// The row that has the record at a place, or where it would be. A row begins with the place of its first
+/// record, and ends with the entry at the latest.
+fn row_of(view: &PinnedView<'_>, shard: ShardId, at: Position) -> Result<Key, Error> {
+    let wanted = keys::feed(shard, at);
+    let entry = keys::feed(shard, Position::first(at.index));
+    match view.last_key(&entry, &wanted).map_err(read_failed)? {
+        Some(key) => Ok(keys::feed(shard, readable(keys::decode_feed(&key))?)),
+        None => Ok(wanted),
+    }
+}
+
+/// What one step of catching up has taken from the feed so far.
+#[derive(Default)]
+struct Step {
+    records: Vec<(Position, Arc<FeedRecord>)>,
+    upto: Position,
+    bytes: usize,
+    scanned: usize,
+}
+
+impl Step {
+    /// Takes what is of interest in a row and lies behind what is known.
+    fn take(
+        &mut self,
+        first: Position,
+        row: &[u8],
+        interest: &Interest,
+    ) -> Result<(), DecodeError> {
+        for (sequence, stored) in (first.sequence..).zip(FeedRow::split(row)?) {
+            let at = Position { sequence, ..first };
+            if at <= self.upto {
+                continue;
+            }
+            self.upto = at;
+            self.scanned += 1;
+            let record = FeedRecord::decode(stored)?;
+            if interest.matches(&record.device) {
+                self.bytes += stored.len();
+                self.records.push((at, Arc::new(record)));
+            }
+        }
+        Ok(())
+    }
+
+    fn is_full(&self) -> bool {
+        self.scanned >= RECORDS_SCANNED_MAX || self.bytes >= RECORDS_BYTES_MAX
+    }
+
+    fn caught_up(self, more: bool) -> CaughtUp {
+        CaughtUp::Records {
+            records: self.records,
+            upto: self.upto,
+            more,
+        }
+    }
 }
 
 /// Whether a record behind `after` may have been trimmed.

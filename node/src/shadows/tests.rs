@@ -9,17 +9,23 @@ mod support;
 mod wanted;
 mod watches;
 
+use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
+use antumbra_raft::{Key, Role};
 use antumbra_shadow::json::{self, DuplicateKeys};
 use antumbra_shadow::{
-    Conditions, DeviceId, Document, FeedRecord, Patch, SectionInput, ShadowName, Tenant, Update,
+    Conditions, DeviceEntry, DeviceId, Document, Entry, FeedRecord, FeedRow, Patch, RULES,
+    SectionInput, ShadowName, Tenant, Time, Update,
 };
 
 use super::account::{Account, Mark};
 use super::cursor::end_of;
+use super::relay::Interest;
+use super::scan::{self, CaughtUp};
 use super::*;
 use crate::boot::{self, Listeners, Node};
 use crate::config::{Config, Shards};
@@ -30,6 +36,7 @@ async fn start(directory: &Path) -> Node {
     config.api.listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
     config.http.listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
     config.mqtt.listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+    config.peer.listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
     config.cluster.shards = Shards::Count(1);
     config.test_switches.no_fsync = true;
     let listeners = Listeners::bind(&config).await.unwrap();
@@ -44,6 +51,14 @@ fn device(nth: usize) -> DeviceKey {
 }
 
 async fn write(shadows: &Shadows, nth: usize, json: &str) {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    let outcome = shadows
+        .update(&Caller::anyone("test"), &device(nth), draft(json), deadline)
+        .await;
+    assert!(matches!(outcome.unwrap(), Outcome::Accepted(_)));
+}
+
+fn draft(json: &str) -> Draft {
     let value = json::parse(json.as_bytes(), DuplicateKeys::Reject, 32).unwrap();
     let limits = Limits::default();
     let update = Update {
@@ -51,18 +66,40 @@ async fn write(shadows: &Shadows, nth: usize, json: &str) {
         patch: Patch::build(SectionInput::Absent, SectionInput::Merge(&value), &limits).unwrap(),
         conditions: Conditions::default(),
     };
-    let draft = Draft::new("test", Kind::Update(update));
-    let deadline = Instant::now() + Duration::from_secs(30);
-    let outcome = shadows
-        .update(&Caller::anyone("test"), &device(nth), draft, deadline)
-        .await;
-    assert!(matches!(outcome.unwrap(), Outcome::Accepted(_)));
+    Draft::new("test", Kind::Update(update))
+}
+
+/// The bounds of the feed of a shard.
+fn feed_of(shard: ShardId) -> (Key, Key) {
+    let from = keys::feed(shard, Position::default());
+    (from, keys::feed_end(shard))
+}
+
+/// The records in rows of the feed by their places, and the bytes of the rows.
+fn records(rows: &[(bytes::Bytes, bytes::Bytes)]) -> (BTreeMap<Position, FeedRecord>, u64) {
+    let mut records = BTreeMap::new();
+    let mut bytes = 0;
+    for (key, row) in rows {
+        bytes += (key.len() + row.len()) as u64;
+        let first = keys::decode_feed(key).unwrap();
+        for (sequence, record) in (first.sequence..).zip(FeedRow::split(row).unwrap()) {
+            let at = Position { sequence, ..first };
+            let known = records.insert(at, FeedRecord::decode(record).unwrap());
+            assert!(known.is_none(), "{at:?} is there twice");
+        }
+    }
+    (records, bytes)
 }
 
 /// What one pinned view of a shard holds must agree with itself.
 fn check_view(context: &ShardContext) -> usize {
     let shard = context.id();
     let (view, index) = context.shard.pinned();
+    let (feed, bytes) = records(
+        &view
+            .scan(&feed_of(shard).0, &feed_of(shard).1, usize::MAX)
+            .unwrap(),
+    );
     let (from, end) = (keys::documents_from(0), keys::documents_end(u32::MAX));
     let documents = view.scan(&from, &end, usize::MAX).unwrap();
     for (key, value) in &documents {
@@ -73,35 +110,22 @@ fn check_view(context: &ShardContext) -> usize {
             position.index <= index,
             "a document behind the applied position"
         );
-        let record = view
-            .get(&keys::feed(shard, position))
-            .unwrap()
-            .expect("its feed record");
-        let record = FeedRecord::decode(&record).unwrap();
+        let record = feed.get(&position).expect("its feed record");
         assert_eq!(
             (&record.device, &record.shadow, record.version),
             (&device, &name, document.version())
         );
     }
-    let feed = view
-        .scan(
-            &keys::feed(shard, Position::default()),
-            &keys::feed_end(shard),
-            usize::MAX,
-        )
-        .unwrap();
-    let mut bytes = 0;
-    for (key, value) in &feed {
-        bytes += (key.len() + value.len()) as u64;
-        let record = FeedRecord::decode(value).unwrap();
+    for record in feed.values() {
         let key = keys::document(&record.device, &record.shadow);
         let document = Document::decode(view.get(&key).unwrap().unwrap()).unwrap();
         assert!(
             document.version() >= record.version,
             "a record without its document"
         );
-        assert!(keys::decode_feed(&feed.last().unwrap().0).unwrap() < end_of(index));
     }
+    let last = feed.keys().next_back();
+    assert!(last.is_none_or(|last| *last < end_of(index)));
     let account = view.get(&keys::account(shard)).unwrap();
     let account = account
         .map(|row| Account::decode(&row).unwrap())
@@ -133,6 +157,55 @@ async fn document_feed_and_position_are_one_batch() {
     }
     for writer in writers {
         writer.await.unwrap();
+    }
+    drop(context);
+    node.shutdown().await.unwrap();
+}
+
+/// Records of one entry share rows under the rules that say so, and whoever resumes anywhere in them misses
+/// nothing. An entry of older rules, from a log or beside nodes of an older version, is kept as it was.
+#[tokio::test(flavor = "multi_thread")]
+async fn records_that_share_rows_are_read_from_any_place() {
+    const COMMANDS: usize = 100;
+    let directory = tempfile::tempdir().unwrap();
+    let node = start(directory.path()).await;
+    let context = node.shadows().contexts().remove(0);
+    let shard = context.id();
+    let Role::Leader { term } = *context.shard.role().borrow() else {
+        panic!("the only replica leads");
+    };
+    let json = format!(r#"{{"a":"{}"}}"#, "x".repeat(300));
+    let mut rows_before = 0;
+    for rules in [RULES, 1, RULES] {
+        let entry = Entry::Device(DeviceEntry {
+            rules,
+            device: device(rules.into()),
+            commands: vec![draft(&json).stamp(Time(1_000)); COMMANDS],
+        });
+        context.shard.propose(term, entry.encode()).await.unwrap();
+        let (from, end) = feed_of(shard);
+        let rows = context.shard.view().scan(&from, &end, usize::MAX).unwrap();
+        let written = rows.len() - rows_before;
+        rows_before = rows.len();
+        match rules {
+            1 => assert_eq!(written, COMMANDS),
+            _ => assert!((2..COMMANDS / 10).contains(&written), "{written} rows"),
+        }
+    }
+    assert_eq!(check_view(&context), 3 * COMMANDS);
+    let (from, end) = feed_of(shard);
+    let rows = context.shard.view().scan(&from, &end, usize::MAX).unwrap();
+    let all: Vec<Position> = records(&rows).0.into_keys().collect();
+    let devices = [device(1), device(RULES.into())];
+    let interest = Interest::Devices(Arc::new(devices.into()));
+    for (nth, after) in all.iter().enumerate() {
+        let caught = scan::catch_up(context.clone(), interest.clone(), *after).await;
+        let CaughtUp::Records { records, more, .. } = caught.unwrap() else {
+            panic!("the feed is there");
+        };
+        let found: Vec<Position> = records.into_iter().map(|(at, _)| at).collect();
+        assert_eq!(found, all[nth + 1..], "behind {after:?}");
+        assert!(!more);
     }
     drop(context);
     node.shutdown().await.unwrap();

@@ -69,6 +69,28 @@ fn fill(store: &StateStore, value: &str, rows: u32, at: &Position) {
     store.flush().unwrap();
 }
 
+/// The last key is one within the bounds, whether there is a row at the end of them or not.
+#[test]
+fn the_last_key_up_to_a_place_is_found() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(directory.path());
+    let key = |n: u8| Key::sharded(0, SHARD, &[n]);
+    let mut tx = WriteTx::new(&store);
+    for n in [2, 4, 6] {
+        tx.put(key(n), vec![n]);
+    }
+    tx.put(Key::sharded(0, ShardId(2), &[1]), vec![1]);
+    store.commit(tx).unwrap();
+    let mut tx = WriteTx::new(&store);
+    tx.delete_range(key(6), key(7));
+    store.commit(tx).unwrap();
+    let view = store.pin();
+    let last = |from, at| view.last_key(&key(from), &key(at)).unwrap();
+    let is = |n| Some(key(n).bytes().clone());
+    assert_eq!([last(0, 1), last(0, 2), last(0, 3)], [None, is(2), is(2)]);
+    assert_eq!([last(3, 3), last(3, 9), last(5, 9)], [None, is(4), None]);
+}
+
 /// Everything in the store but its own row, sorted.
 fn dump(store: &StateStore) -> Vec<(Vec<u8>, Vec<u8>)> {
     let families = Family::ALL.map(|family| rows_in(store, family));

@@ -74,6 +74,18 @@ impl<'a> PinnedView<'a> {
             .collect()
     }
 
+    /// The last key from `from` up to and including `at`, if there is a row.
+    pub fn last_key(&self, from: &Key, at: &Key) -> Result<Option<Bytes>, Error> {
+        let mut options = ReadOptions::default();
+        options.set_iterate_lower_bound(from.as_bytes());
+        let mode = IteratorMode::From(at.as_bytes(), Direction::Reverse);
+        let family = self.store.family(at.family());
+        let mut rows = self.snapshot.iterator_cf_opt(family, options, mode);
+        let row = rows.next().transpose();
+        let row = row.map_err(|error| self.store.failed("find a row", error))?;
+        Ok(row.map(|(key, _)| Bytes::from(key)))
+    }
+
     /// All rows of a range. After an error the iterator ends.
     pub(crate) fn rows(&self, range: &KeyRange) -> impl Iterator<Item = Result<RawRow, Error>> {
         self.rows_in(range.family(), range)

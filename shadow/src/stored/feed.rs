@@ -44,21 +44,71 @@ pub(crate) fn encode_feed_record(record: &FeedRecord) -> Vec<u8> {
 
 /// The stored record of a change, without making a record of it first.
 pub(crate) fn encode_change(change: &Change) -> Vec<u8> {
-    let shape = FeedRecordV1 {
-        tenant: change.device.tenant.as_str(),
-        device: change.device.device.as_str(),
-        shadow: change.shadow.as_str(),
-        version: change.version,
-        time: change.time.0,
-        actor: &change.actor,
-        client_token: change.client_token.as_deref(),
-        deleted: change.deleted,
-        patch: PatchV1::from(&change.patch),
-        undo: PatchV1::from(&change.undo),
-        previous: change.previous_position.map(previous),
-    };
     let capacity = 128 + change.patch.encoded_bytes() + change.undo.encoded_bytes();
-    super::encode(Tag::FeedRecordV1, &shape, capacity)
+    super::encode(Tag::FeedRecordV1, &FeedRecordV1::from(change), capacity)
+}
+
+/// What every record in a row has before it: how long it is, little end first.
+type Length = u32;
+
+/// A row without records, with room for so many bytes.
+pub(crate) fn begin_feed_row(capacity: usize) -> Vec<u8> {
+    let mut row = Vec::with_capacity(capacity);
+    row.push(Tag::FeedRowV1 as u8);
+    row
+}
+
+/// Adds the record of a change to a row.
+pub(crate) fn push_change(row: &mut Vec<u8>, change: &Change) {
+    let at = row.len();
+    row.extend(Length::MIN.to_le_bytes());
+    let from = row.len();
+    super::append(Tag::FeedRecordV1, &FeedRecordV1::from(change), row);
+    let length = (row.len() - from) as Length;
+    row[at..from].copy_from_slice(&length.to_le_bytes());
+}
+
+/// The stored records of a row, in order. A record that has a row of its own is one.
+pub(crate) fn split_feed_row(row: &[u8]) -> Result<Vec<&[u8]>, DecodeError> {
+    let mut rest = match row.split_first() {
+        Some((tag, rest)) if *tag == Tag::FeedRowV1 as u8 => rest,
+        Some((tag, _)) if *tag == Tag::FeedRecordV1 as u8 => return Ok(vec![row]),
+        first => {
+            let found = first.map(|(tag, _)| *tag);
+            return Err(DecodeError::UnknownTag { found });
+        }
+    };
+    let mut records = Vec::new();
+    while let Some((length, behind)) = rest.split_first_chunk() {
+        let length = Length::from_le_bytes(*length) as usize;
+        let (record, behind) = behind
+            .split_at_checked(length)
+            .ok_or(DecodeError::Malformed)?;
+        records.push(record);
+        rest = behind;
+    }
+    match (rest, records.as_slice()) {
+        ([], [_, ..]) => Ok(records),
+        _ => Err(DecodeError::Malformed),
+    }
+}
+
+impl<'a> From<&'a Change> for FeedRecordV1<'a> {
+    fn from(change: &'a Change) -> Self {
+        FeedRecordV1 {
+            tenant: change.device.tenant.as_str(),
+            device: change.device.device.as_str(),
+            shadow: change.shadow.as_str(),
+            version: change.version,
+            time: change.time.0,
+            actor: &change.actor,
+            client_token: change.client_token.as_deref(),
+            deleted: change.deleted,
+            patch: PatchV1::from(&change.patch),
+            undo: PatchV1::from(&change.undo),
+            previous: change.previous_position.map(previous),
+        }
+    }
 }
 
 fn previous(position: Position) -> (u64, u32) {

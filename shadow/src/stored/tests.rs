@@ -1,9 +1,10 @@
 use bytes::Bytes;
 
+use crate::change::Change;
 use crate::command::{BatchItem, Delete, DeviceEntry, Draft, Entry, Kind, RULES, TrimFeed, Update};
 use crate::conditions::{Conditions, Expected, PathCondition, PathTest};
 use crate::document::{Document, Head};
-use crate::feed::FeedRecord;
+use crate::feed::{FeedRecord, FeedRow};
 use crate::id::{DeviceId, DeviceKey, Position, RequestId, ShadowName, Tenant, Time};
 use crate::leaves::{Form, Stamp, Writer};
 use crate::limits::Limits;
@@ -92,7 +93,11 @@ fn entry() -> Entry {
         Draft::new("", Kind::Delete(delete)).stamp(Time(1)),
         Draft::new("", batch).stamp(Time(2)),
     ];
-    Entry::Device(DeviceEntry::new(device(), commands))
+    Entry::Device(DeviceEntry {
+        rules: 1,
+        device: device(),
+        commands,
+    })
 }
 
 fn outcomes() -> Vec<Outcome> {
@@ -179,6 +184,33 @@ fn feed_record() -> FeedRecord {
     }
 }
 
+/// The change of [`feed_record`].
+fn change() -> Change {
+    let record = feed_record();
+    Change {
+        device: record.device,
+        shadow: record.shadow,
+        version: record.version,
+        time: record.time,
+        actor: record.actor,
+        client_token: record.client_token,
+        position: Position::first(7),
+        deleted: record.deleted,
+        patch: record.patch,
+        undo: record.undo,
+        previous: None,
+        previous_position: record.previous_position,
+        current: document(),
+    }
+}
+
+fn feed_row() -> Vec<u8> {
+    let mut row = FeedRow::new();
+    row.push(&change());
+    row.push(&change());
+    row.into_bytes()
+}
+
 fn device_row() -> DeviceRow {
     DeviceRow {
         shadows: 2,
@@ -209,7 +241,7 @@ fn order_row() -> OrderRow {
 #[test]
 fn stored_shapes_match_golden_bytes() {
     let trim = Entry::TrimFeed(TrimFeed { upto_index: 300 });
-    let shapes: [(&str, Vec<u8>); 9] = [
+    let shapes: [(&str, Vec<u8>); 10] = [
         ("document", document().encoded().to_vec()),
         ("patch", patch().encode()),
         ("entry", entry().encode().to_vec()),
@@ -219,6 +251,7 @@ fn stored_shapes_match_golden_bytes() {
         ("request", request_row().encode()),
         ("order", order_row().encode()),
         ("device", device_row().encode()),
+        ("feed row", feed_row()),
     ];
     let golden: Vec<(&str, &str)> = include_str!("golden.txt")
         .lines()
@@ -307,6 +340,26 @@ fn entries_of_later_rules_are_told_apart() {
     bytes.truncate(3);
     bytes.extend(b"a shape of later");
     assert_eq!(Entry::decode(&bytes), refused);
+}
+
+/// Protects watchers: a row gives the records that were put into it, also one of before rows were shared, and none
+/// when anything of it is missing.
+#[test]
+fn feed_rows_are_parted_into_their_records() {
+    let (row, record) = (feed_row(), feed_record().encode());
+    assert_eq!(FeedRow::split(&row).unwrap(), [&record, &record]);
+    assert_eq!(FeedRow::split(&record).unwrap(), [&record]);
+    let whole = [row.len(), row.len() - record.len() - 4];
+    for length in (1..row.len()).filter(|length| !whole.contains(length)) {
+        let cut = FeedRow::split(&row[..length]);
+        assert_eq!(cut, Err(DecodeError::Malformed), "{length} bytes");
+    }
+    for (bytes, found) in [(&b""[..], None), (&b"\x99"[..], Some(0x99))] {
+        assert_eq!(
+            FeedRow::split(bytes),
+            Err(DecodeError::UnknownTag { found })
+        );
+    }
 }
 
 /// Protects memory: a length that lies allocates nothing near what it claims.

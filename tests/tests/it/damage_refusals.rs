@@ -125,7 +125,8 @@ async fn damage_of_newer_formats_is_refused() {
 async fn damage_of_rules_that_only_a_newer_version_knows_is_refused() {
     let directory = tempfile::tempdir().unwrap();
     fill(directory.path()).await;
-    let newer = Options::new(directory.path()).with_test_switch("ANTUMBRA_TEST_ANNOUNCE_RULES", 2);
+    let newer =
+        Options::new(directory.path()).with_test_switch("ANTUMBRA_TEST_ANNOUNCE_RULES", 1_000);
     let node = Node::start(&newer).unwrap();
     let client = Client::new(node.grpc());
     client.update("device", r#"{"a":2}"#).await.unwrap();
@@ -133,7 +134,7 @@ async fn damage_of_rules_that_only_a_newer_version_knows_is_refused() {
     let heard = waiting::until("the rules are in the state", LIMIT, || {
         thread::sleep(STEP);
         let state = fs::read(directory.path().join("cluster")).unwrap();
-        let rules: &[u8] = br#""rules":2"#;
+        let rules: &[u8] = br#""rules":1000"#;
         state
             .windows(rules.len())
             .any(|bytes| bytes == rules)

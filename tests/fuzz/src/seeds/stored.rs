@@ -4,8 +4,8 @@ use antumbra_shadow::apply::apply;
 use antumbra_shadow::json::{self, DuplicateKeys, Value};
 use antumbra_shadow::{
     BatchItem, Conditions, Delete, DeviceEntry, DeviceId, DeviceKey, Draft, Entry, FeedRecord,
-    Kind, Limits, Patch, PathCondition, PathTest, Pointer, Position, RequestId, RowKey, Rows,
-    Section, SectionInput, ShadowName, Tenant, Time, TrimFeed, Update, encode_outcomes,
+    FeedRow, Kind, Limits, Patch, PathCondition, PathTest, Pointer, Position, RequestId, RowKey,
+    Rows, Section, SectionInput, ShadowName, Tenant, Time, TrimFeed, Update, encode_outcomes,
 };
 
 use super::{Seed, pair};
@@ -82,6 +82,10 @@ pub(super) fn seeds() -> Vec<Seed> {
         if let Some(change) = applied.iter().flat_map(|one| &one.changes).next_back() {
             let record = FeedRecord::from(change).encode();
             add(format!("{label}-record"), &record, b"");
+            let mut row = FeedRow::new();
+            row.push(change);
+            row.push(change);
+            add(format!("{label}-row"), &row.into_bytes(), b"");
             // The same again, on what it left behind.
             add(
                 format!("{label}-document"),

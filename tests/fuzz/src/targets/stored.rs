@@ -2,8 +2,8 @@
 
 use antumbra_shadow::apply::apply;
 use antumbra_shadow::{
-    DeviceRow, Document, Entry, FeedRecord, Patch, Position, Section, TimeUnit, decode_outcomes,
-    encode_outcomes,
+    DeviceRow, Document, Entry, FeedRecord, FeedRow, Patch, Position, Section, TimeUnit,
+    decode_outcomes, encode_outcomes,
 };
 use bytes::Bytes;
 
@@ -61,6 +61,9 @@ fn check_shape(bytes: &[u8]) {
     }
     if let Ok(record) = FeedRecord::decode(bytes) {
         assert_eq!(FeedRecord::decode(&record.encode()), Ok(record), "record");
+    }
+    if let Ok(records) = FeedRow::split(bytes) {
+        assert!(!records.is_empty(), "a row has records");
     }
     if let Ok(outcomes) = decode_outcomes(bytes) {
         let stored = encode_outcomes(&outcomes);
