@@ -15,7 +15,7 @@ use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing::{error, warn};
+use tracing::{error, info, warn};
 
 use crate::boot::{Error, settings};
 use crate::config::Config;
@@ -235,8 +235,10 @@ impl Agent {
         if self.office.info().storage && agreed > announced {
             return Err(antumbra_raft::Error::rules_too_new(agreed, announced).into());
         }
-        // The state never goes back, and an older one would be harmless.
-        self.rules.store(agreed.min(RULES), Ordering::Relaxed);
+        let rules = agreed.min(RULES);
+        if self.rules.swap(rules, Ordering::Relaxed) != rules {
+            info!(rules, "every node with replicas knows these rules");
+        }
         Ok(())
     }
 

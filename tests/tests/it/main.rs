@@ -16,6 +16,7 @@ mod chaos_simulation;
 mod clients_mqtt;
 mod clients_python;
 mod cluster_grows;
+mod cluster_upgrades;
 mod damage_flips;
 mod damage_refusals;
 mod doors;
