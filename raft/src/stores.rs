@@ -45,6 +45,11 @@ impl Stores {
     pub(crate) async fn flush(&self) -> Result<(), Error> {
         self.flusher.flush().await?;
         for shard in self.shards.all() {
+            let status = shard.status();
+            let kept = status.applied_index.saturating_sub(status.purged_index);
+            if shard.inner.progress.holds_log() && kept < HELD_ENTRIES_MAX {
+                continue;
+            }
             shard.inner.progress.mark_fresh();
             // A replica that has stopped needs no purge.
             let _ = shard.inner.raft.trigger().snapshot().await;
@@ -52,6 +57,9 @@ impl Stores {
         Ok(())
     }
 }
+
+/// A log is not held for a snapshot on its way when it has so many entries.
+const HELD_ENTRIES_MAX: u64 = 1 << 20;
 
 /// Flushes when it is due, and watches RocksDB's own tasks.
 pub(crate) struct FlushService {
