@@ -58,8 +58,9 @@ impl Stores {
     }
 }
 
-/// A log is not held for a snapshot on its way when it has so many entries.
-const HELD_ENTRIES_MAX: u64 = 1 << 20;
+/// A log is not held for a snapshot on its way when it has so many entries. The sender tries again and again while
+/// the other node is down, too, and the log must not grow for as long as that takes.
+const HELD_ENTRIES_MAX: u64 = 1 << 16;
 
 /// Flushes when it is due, and watches RocksDB's own tasks.
 pub(crate) struct FlushService {
