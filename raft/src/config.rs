@@ -43,6 +43,12 @@ pub struct HostConfig {
     /// Entries of each shard that stay in the log although the state store has them, so that a
     /// follower that lags a little needs no snapshot.
     pub log_entries_kept: u64,
+    /// More stays for a follower that lags further, or is being sent a snapshot, unless it was not heard for longer
+    /// than this.
+    pub log_held_silence_max: Duration,
+    /// What may be written to the logs of the node meanwhile: then they are purged all the same, and such a
+    /// follower needs a snapshot, or another one.
+    pub log_held_bytes_max: u64,
     /// Recent entries of each shard that stay in memory.
     pub tail_bytes: usize,
     /// Cache of encoded values in front of the state store, for all shards together.
@@ -83,6 +89,8 @@ impl HostConfig {
             flush_interval: Duration::from_secs(60),
             flush_log_bytes: 24 << 20,
             log_entries_kept: 1024,
+            log_held_silence_max: Duration::from_secs(10),
+            log_held_bytes_max: 4 << 30,
             tail_bytes: 16 << 20,
             cache_bytes: 64 << 20,
             block_cache_bytes: 64 << 20,

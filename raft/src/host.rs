@@ -384,6 +384,7 @@ impl Host {
                 defects: self.config.defects,
                 patience: self.config.election_max,
                 failure: self.failure.clone(),
+                hold: parking_lot::Mutex::default(),
                 changing: tokio::sync::Mutex::new(()),
                 running,
             }),

@@ -6,6 +6,7 @@
 //! - [`state`]: the state store of a node: rows of all shards, snapshots, the flusher.
 //! - [`host`], [`shard`], [`role`], [`barrier`], [`membership`], [`replica`]: replicas of one node, and what
 //!   is done with them.
+//! - `hold`: for whom a log is not purged yet.
 //! - [`metrics`], `vitals`: what is counted, and what is looked at.
 //! - [`machine`]: the port of whoever owns the meaning of commands.
 //! - [`net`]: replicas and nodes talk to each other over the connections of a [`Transport`].
@@ -15,7 +16,8 @@
 //! # Invariants
 //! - Nothing is acknowledged before it is synced; a shard's votes and appends are never reordered.
 //! - Rows, feed and applied position of an entry are one write batch.
-//! - A log is purged only up to a position that is flushed in the state store.
+//! - A log is purged only up to a position that is flushed in the state store, and, within limits, that the
+//!   followers have.
 //! - Damage stops the replica or the node. Nothing is repaired by guessing, nothing is deleted.
 //!
 //! The crate knows neither shadows nor gRPC: commands and replies are bytes.
@@ -29,6 +31,7 @@ pub mod config;
 pub mod env;
 pub mod error;
 mod failure;
+mod hold;
 pub mod host;
 pub mod ids;
 mod log;

@@ -7,7 +7,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use openraft::Instant as _;
 use openraft::async_runtime::watch::WatchReceiver;
 use openraft::errors::{ChangeMembershipError, ClientWriteError, RaftError};
 use openraft::{ChangeMembers, ServerState};
@@ -170,13 +169,7 @@ impl Shard {
     /// Whether a follower has answered this leader lately. openraft gives the lead to anybody, and takes no
     /// more writes until somebody has it.
     pub(crate) fn is_heard(&self, replica: ReplicaId) -> bool {
-        let metrics = self.inner.raft.metrics();
-        let now = metrics.borrow_watched();
-        let heard = now
-            .heartbeat
-            .as_ref()
-            .and_then(|heard| heard.get(&replica.0));
-        let heard = heard.copied().flatten();
+        let heard = self.heard_at(replica);
         heard.is_some_and(|at| at.elapsed() <= self.inner.patience)
     }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use openraft::raft::SnapshotResponse;
 use openraft::type_config::alias::SnapshotOf;
+use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
 
@@ -13,6 +14,7 @@ use crate::barrier::{Barrier, BarrierError};
 use crate::config::Defects;
 use crate::error::Error;
 use crate::failure::Failure;
+use crate::hold::LogHold;
 use crate::ids::{HashRange, ReplicaId, ShardId};
 use crate::proposals::Proposals;
 use crate::replica::ShardRaft;
@@ -45,6 +47,8 @@ pub(crate) struct Inner {
     /// A follower that was not heard for longer does not get the lead: the lease of a leader.
     pub(crate) patience: Duration,
     pub(crate) failure: Failure,
+    /// For whom the log is not purged.
+    pub(crate) hold: Mutex<LogHold>,
     /// Membership changes come one after another.
     pub(crate) changing: tokio::sync::Mutex<()>,
     /// Everything that runs for this replica and holds the stores.

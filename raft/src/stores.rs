@@ -8,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 use crate::config::HostConfig;
 use crate::error::Error;
 use crate::failure::Failure;
+use crate::hold::HoldLimits;
 use crate::log::Log;
 use crate::shards::Shards;
 use crate::state::{Flusher, StateOptions, StateStore, finish_ready_installs};
@@ -22,6 +23,7 @@ pub(crate) struct Stores {
     pub(crate) flusher: Arc<Flusher>,
     pub(crate) failure: Failure,
     pub(crate) shards: Arc<Shards>,
+    hold_limits: HoldLimits,
 }
 
 impl Stores {
@@ -38,16 +40,17 @@ impl Stores {
             flusher,
             failure,
             shards,
+            hold_limits: HoldLimits::new(config),
         })
     }
 
-    /// Flushes, then asks openraft to note the flushed positions and to purge the logs up to them.
+    /// Flushes, then asks openraft to note the flushed positions and to purge the logs up to them, where
+    /// no follower needs more of it.
     pub(crate) async fn flush(&self) -> Result<(), Error> {
         self.flusher.flush().await?;
+        let written = self.log.bytes_written();
         for shard in self.shards.all() {
-            let status = shard.status();
-            let kept = status.applied_index.saturating_sub(status.purged_index);
-            if shard.inner.progress.holds_log() && kept < HELD_ENTRIES_MAX {
+            if shard.holds_log(&self.hold_limits, written) {
                 continue;
             }
             shard.inner.progress.mark_fresh();
@@ -57,10 +60,6 @@ impl Stores {
         Ok(())
     }
 }
-
-/// A log is not held for a snapshot on its way when it has so many entries. The sender tries again and again while
-/// the other node is down, too, and the log must not grow for as long as that takes.
-const HELD_ENTRIES_MAX: u64 = 1 << 16;
 
 /// Flushes when it is due, and watches RocksDB's own tasks.
 pub(crate) struct FlushService {

@@ -213,6 +213,9 @@ pub(super) fn host_config(config: &Config, identity: &Identity) -> HostConfig {
     host.tail_bytes = bytes(storage.tail_bytes.0);
     host.cache_bytes = bytes(storage.cache_bytes.0) / 2;
     host.block_cache_bytes = bytes(storage.cache_bytes.0) / 2;
+    // A log that is held must not fill a small disk.
+    let disk = fs4::total_space(&config.node.data_dir).unwrap_or(0);
+    host.log_held_bytes_max = host.log_held_bytes_max.min(disk / 16);
     host.snapshot_bytes_per_second = config.cluster.copy_bytes_per_second.0;
     host.heartbeat = config.raft.heartbeat;
     host.election_min = config.raft.election_timeout_min;

@@ -221,14 +221,12 @@ impl RaftStateMachine<TypeConfig> for ShardState {
             return Ok(None);
         }
         let (shard, range) = (self.progress.shard, self.progress.range);
-        // Before the rows are read: what is purged from now on lies before them.
-        let hold = self.progress.hold_log();
         let opened = SnapshotData::open(Arc::clone(&self.store), shard, range).await;
         let opened = opened.map_err(|error| self.report(error))?;
         Ok(opened.map(
             |(position, snapshot)| SnapshotOf::<TypeConfig, SnapshotData> {
                 meta: position.meta(),
-                snapshot: snapshot.holding(hold),
+                snapshot,
             },
         ))
     }

@@ -48,7 +48,7 @@ pub(crate) use install::{finish_ready_installs, stage};
 pub(crate) use open::StateOptions;
 pub(crate) use pins::Kept;
 pub(crate) use position::{Position, PositionRow};
-pub(crate) use progress::{LogHold, Progress};
+pub(crate) use progress::Progress;
 
 #[cfg(test)]
 mod tests;

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
@@ -35,28 +34,6 @@ pub(crate) struct Progress {
     pub(crate) pins: Pins,
     /// What stopped this replica has been reported; it needs no further handling by the node.
     reported: AtomicBool,
-    /// Snapshots of this replica that are on their way.
-    leaving: Mutex<Leaving>,
-}
-
-/// Whoever installs a snapshot goes on with the entries behind it, and needs so long at most to ask for them.
-const HELD_AFTER: Duration = Duration::from_secs(10);
-
-#[derive(Default)]
-struct Leaving {
-    count: usize,
-    ended: Option<Instant>,
-}
-
-/// Keeps the entries behind a snapshot in the log while it is on its way, and a moment longer.
-pub(crate) struct LogHold(Arc<Progress>);
-
-impl Drop for LogHold {
-    fn drop(&mut self) {
-        let mut leaving = self.0.leaving.lock();
-        leaving.count -= 1;
-        leaving.ended = Some(Instant::now());
-    }
 }
 
 impl Progress {
@@ -79,7 +56,6 @@ impl Progress {
             installing: Arc::default(),
             pins: Pins::default(),
             reported: AtomicBool::new(false),
-            leaving: Mutex::default(),
         }
     }
 
@@ -150,18 +126,6 @@ impl Progress {
         if flushed.applied < position.applied {
             *flushed = position;
         }
-    }
-
-    /// Holds the log from now on until the hold is dropped, and [`HELD_AFTER`] longer.
-    pub(crate) fn hold_log(self: &Arc<Self>) -> LogHold {
-        self.leaving.lock().count += 1;
-        LogHold(Arc::clone(self))
-    }
-
-    /// Whether entries have to stay because a snapshot is on its way.
-    pub(crate) fn holds_log(&self) -> bool {
-        let leaving = self.leaving.lock();
-        leaving.count > 0 || leaving.ended.is_some_and(|at| at.elapsed() < HELD_AFTER)
     }
 
     pub(crate) fn mark_fresh(&self) {

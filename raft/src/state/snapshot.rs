@@ -12,7 +12,6 @@ use tokio::sync::{mpsc, oneshot};
 use crate::error::Error;
 use crate::ids::{HashRange, ShardId};
 
-use super::LogHold;
 use super::StateStore;
 use super::install::Staged;
 use super::keys::data_ranges;
@@ -40,7 +39,6 @@ enum Source {
     Stream {
         start: Option<oneshot::Sender<()>>,
         chunks: mpsc::Receiver<Result<Bytes, Error>>,
-        hold: Option<LogHold>,
     },
     /// Received, verified and written beside the store: ready to be installed.
     Staged(Staged),
@@ -76,7 +74,6 @@ impl SnapshotData {
         let data = SnapshotData(Source::Stream {
             start: None,
             chunks,
-            hold: None,
         });
         (SnapshotFeeder(sender), data)
     }
@@ -120,18 +117,9 @@ impl SnapshotData {
             let data = SnapshotData(Source::Stream {
                 start: Some(start),
                 chunks,
-                hold: None,
             });
             (position, data)
         }))
-    }
-
-    /// Keeps this until the stream is dropped.
-    pub(crate) fn holding(mut self, log: LogHold) -> SnapshotData {
-        if let Source::Stream { hold, .. } = &mut self.0 {
-            *hold = Some(log);
-        }
-        self
     }
 
     /// Stands for a snapshot of which only the position is asked.
@@ -140,7 +128,7 @@ impl SnapshotData {
     }
 
     fn chunks(&mut self) -> Option<&mut mpsc::Receiver<Result<Bytes, Error>>> {
-        let Source::Stream { start, chunks, .. } = &mut self.0 else {
+        let Source::Stream { start, chunks } = &mut self.0 else {
             return None;
         };
         if let Some(start) = start.take() {

@@ -1,11 +1,10 @@
-//! Three replicas agree: replication, barriers, checksums, catching up.
+//! Three replicas agree: replication, barriers, checksums.
 
-use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use crate::cluster_support::{Cluster, replica, until};
-use crate::host_support::{purged, read, wait_purged};
+use crate::cluster_support::{Cluster, until};
+use crate::host_support::read;
 
 /// What was acknowledged is seen after a barrier on every replica, also when it comes right after the
 /// write; concurrent readers of a follower share rounds.
@@ -80,41 +79,6 @@ async fn checksums_of_pinned_states_are_equal() {
     assert_eq!(leader.checksum(7).await.unwrap(), None);
     let other = leader.checksum(11).await.unwrap().unwrap();
     assert_ne!(other.hash, found[0].hash);
-    cluster.shutdown().await;
-}
-
-/// A follower that was away gets the log, or a snapshot where the log is purged.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_lagging_follower_catches_up_by_log_and_by_snapshot() {
-    let mut cluster = Cluster::start_with(|config| config.log_entries_kept = 0).await;
-    let away = cluster.followers().await[0].name.clone();
-    cluster.network.isolate(&away);
-    for _ in 0..50 {
-        cluster.add("k").await;
-    }
-    cluster.network.heal();
-    cluster.converge().await;
-    let machine = &cluster.member(&away).machine;
-    assert_eq!(machine.resets.load(Ordering::Relaxed), 0);
-
-    cluster.close(&away).await;
-    for n in 0..300 {
-        cluster.add(&format!("key-{n}")).await;
-    }
-    let leader = cluster.leader().await;
-    leader.host.flush().await.unwrap();
-    let flushed = leader.shard.flushed_index();
-    wait_purged(&leader.shard, flushed).await;
-    assert!(purged(&leader.shard).await >= Some(flushed));
-    cluster.open(&away, replica(&away), BTreeMap::new()).await;
-    cluster.converge().await;
-    let member = cluster.member(&away);
-    assert_eq!(member.machine.resets.load(Ordering::Relaxed), 1);
-    assert!(member.shard.flushed_index() >= flushed);
-    for _ in 0..10 {
-        cluster.add("k").await;
-    }
-    cluster.converge().await;
     cluster.shutdown().await;
 }
 

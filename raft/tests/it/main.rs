@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, missing_docs)]
 
+mod cluster_catch_up;
 mod cluster_change;
 mod cluster_faults;
 mod cluster_link;
