@@ -55,9 +55,9 @@ pub struct HostConfig {
     pub cache_bytes: usize,
     /// Block cache of both stores together.
     pub block_cache_bytes: usize,
-    /// At which RocksDB flushes the documents of the state store by itself; harmless, and rarer than our own
-    /// flushes, which come before unless a quarter of it fills within 200 ms. The feed has half as much beside it.
-    /// At least 128 KiB, of which a memtable's own parts take little.
+    /// Rows that may be applied and not flushed, all shards together. At three quarters of it, looked at every 200 ms,
+    /// they are flushed; RocksDB does so by itself when one of its memtables has that much, which is harmless, but
+    /// then the log is purged later. At least 128 KiB, of which a memtable's own parts take little.
     pub memtable_bytes: usize,
     /// What waits for the log writer, all shards together.
     pub log_queue_bytes: usize,
@@ -94,7 +94,7 @@ impl HostConfig {
             tail_bytes: 16 << 20,
             cache_bytes: 64 << 20,
             block_cache_bytes: 64 << 20,
-            memtable_bytes: 64 << 20,
+            memtable_bytes: 96 << 20,
             log_queue_bytes: 64 << 20,
             log_batch_bytes: 4 << 20,
             log_buffer_bytes: 64 << 20,
@@ -137,7 +137,7 @@ impl HostConfig {
         if self.log_buffer_bytes < 1 << 20 {
             return Err(invalid("log_buffer_bytes", "must be at least 1 MiB"));
         }
-        // RocksDB makes smaller ones larger, so what is full would not be known; the feed has half.
+        // RocksDB makes smaller ones larger, so what is full would not be known.
         if self.memtable_bytes < 128 << 10 {
             return Err(invalid("memtable_bytes", "must be at least 128 KiB"));
         }

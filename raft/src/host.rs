@@ -431,7 +431,7 @@ async fn position(
     spec: &ShardSpec,
     log: &ShardLog,
 ) -> Result<Position, Error> {
-    let row = state.get(&Key::position(spec.shard))?;
+    let row = state.get(spec.shard, &Key::position(spec.shard))?;
     let row = row.map(|row| PositionRow::decode(&row)).transpose()?;
     let position = match row {
         Some(row) if row.replica == spec.replica => row.position,

@@ -62,7 +62,7 @@ pub const ROCKSDB_PENDING_COMPACTION_BYTES: &str = "antumbra_rocksdb_pending_com
 pub const ROCKSDB_RUNNING_COMPACTIONS: &str = "antumbra_rocksdb_running_compactions";
 /// Errors of flushes and compactions since the start; label `store`.
 pub const ROCKSDB_BACKGROUND_ERRORS: &str = "antumbra_rocksdb_background_errors";
-/// Bytes in memtables; label `store`.
+/// Bytes in memtables, and of rows that wait in front of them; label `store`.
 pub const ROCKSDB_MEMTABLE_BYTES: &str = "antumbra_rocksdb_memtable_bytes";
 /// Bytes in the block cache; label `store`.
 pub const ROCKSDB_BLOCK_CACHE_BYTES: &str = "antumbra_rocksdb_block_cache_bytes";
@@ -186,7 +186,11 @@ fn describe_stores() {
         ROCKSDB_BACKGROUND_ERRORS,
         "Errors of flushes and compactions since the start"
     );
-    describe_gauge!(ROCKSDB_MEMTABLE_BYTES, Unit::Bytes, "Bytes in memtables");
+    describe_gauge!(
+        ROCKSDB_MEMTABLE_BYTES,
+        Unit::Bytes,
+        "Bytes in memtables, and of rows that wait in front of them"
+    );
     describe_gauge!(
         ROCKSDB_BLOCK_CACHE_BYTES,
         Unit::Bytes,

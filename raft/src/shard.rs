@@ -186,7 +186,7 @@ impl Shard {
 
     /// The current state.
     pub fn view(&self) -> View {
-        View::new(Arc::clone(&self.inner.store))
+        View::new(Arc::clone(&self.inner.store), self.id())
     }
 
     /// The value of one ranged row, through the cache, and the index of the last entry that is in exactly
@@ -196,7 +196,7 @@ impl Shard {
     }
 
     /// The state frozen now, and the index of the last entry that is in it.
-    pub fn pinned(&self) -> (PinnedView<'_>, u64) {
+    pub fn pinned(&self) -> Result<(PinnedView<'_>, u64), Error> {
         self.inner.progress.pin(&self.inner.store)
     }
 

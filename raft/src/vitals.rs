@@ -111,7 +111,7 @@ pub(crate) struct StoreVitals {
     pub(crate) running_compactions: u64,
     /// Errors in the background since the store was opened.
     pub(crate) background_errors: u64,
-    /// Bytes in memtables.
+    /// Bytes in memtables, and of rows that wait in front of them.
     pub(crate) memtable_bytes: u64,
     /// Bytes in the block cache.
     pub(crate) block_cache_bytes: u64,

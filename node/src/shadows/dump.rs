@@ -78,7 +78,7 @@ struct Job {
 
 impl Job {
     fn send_rows(&self, outlet: &Outlet<Dump>) -> Result<(), Error> {
-        let (view, index) = self.context.shard.pinned();
+        let (view, index) = self.context.shard.pinned().map_err(read_failed)?;
         let time_ms = self.time_ms;
         if !outlet.send(Ok(Dump::Begin { index, time_ms })) {
             return Ok(());

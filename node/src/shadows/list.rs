@@ -209,7 +209,7 @@ pub(super) fn shadows_step(
     let end = prefix.prefix_end();
     let mut from = from.max(prefix);
     // Pinned, because the rows of a replica that installs a snapshot come and go.
-    let (view, _) = context.shard.pinned();
+    let (view, _) = context.shard.pinned().map_err(read_failed)?;
     let mut found = Found::default();
     loop {
         let rows = view.scan(&from, &end, ROWS_PER_STEP).map_err(read_failed)?;
@@ -248,7 +248,7 @@ pub(super) fn devices_step(
     let (size, rows_max) = (size.min(PAGE_SIZE_MAX), rows_max.min(ROWS_PER_PAGE_MAX));
     let end = keys::devices_end(context.range.end);
     let mut from = from.max(keys::devices_from(context.range.start));
-    let (view, _) = context.shard.pinned();
+    let (view, _) = context.shard.pinned().map_err(read_failed)?;
     let mut found = Found::default();
     loop {
         let rows = view.scan(&from, &end, ROWS_PER_STEP).map_err(read_failed)?;

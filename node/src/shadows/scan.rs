@@ -98,7 +98,7 @@ fn send_documents(
     interest: &Interest,
     outlet: &Outlet<Opening>,
 ) -> Result<(), Error> {
-    let (view, index) = context.shard.pinned();
+    let (view, index) = context.shard.pinned().map_err(read_failed)?;
     for (mut from, end) in ranges(context, interest) {
         loop {
             let rows = view.scan(&from, &end, ROWS_PER_STEP).map_err(read_failed)?;
@@ -183,7 +183,7 @@ fn read_feed(
     after: Position,
 ) -> Result<CaughtUp, Error> {
     let shard = context.id();
-    let (view, index) = context.shard.pinned();
+    let (view, index) = context.shard.pinned().map_err(read_failed)?;
     if after.index > index {
         return Ok(CaughtUp::Unknown);
     }

@@ -94,7 +94,7 @@ fn records(rows: &[(bytes::Bytes, bytes::Bytes)]) -> (BTreeMap<Position, FeedRec
 /// What one pinned view of a shard holds must agree with itself.
 fn check_view(context: &ShardContext) -> usize {
     let shard = context.id();
-    let (view, index) = context.shard.pinned();
+    let (view, index) = context.shard.pinned().unwrap();
     let (feed, bytes) = records(
         &view
             .scan(&feed_of(shard).0, &feed_of(shard).1, usize::MAX)

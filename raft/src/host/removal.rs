@@ -25,7 +25,7 @@ impl Host {
         below: ReplicaId,
     ) -> Result<bool, Error> {
         let stores = self.stores()?;
-        let row = stores.state.get(&Key::position(shard))?;
+        let row = stores.state.get(shard, &Key::position(shard))?;
         let row = row.map(|row| PositionRow::decode(&row)).transpose()?;
         let Some(former) = row.map(|row| row.replica) else {
             return Ok(true);

@@ -52,7 +52,7 @@ struct Batch<'a> {
 impl ShardState {
     fn batch(&self) -> Batch<'_> {
         Batch {
-            tx: WriteTx::new(&self.store),
+            tx: WriteTx::new(&self.store, self.progress.shard),
             position: self.progress.position(),
             machine: self.machine.begin(),
             replies: Vec::new(),

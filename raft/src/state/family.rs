@@ -80,15 +80,6 @@ impl Family {
         family.expect("a store is opened with all its families")
     }
 
-    /// The family's share, where a full memtable of documents has so many bytes. Both are flushed together;
-    /// a change has fewer bytes of feed than of documents.
-    pub(crate) fn memtable_bytes(self, of_main: usize) -> usize {
-        match self {
-            Family::Main => of_main,
-            Family::Sharded => of_main / 2,
-        }
-    }
-
     /// How RocksDB is to keep the family.
     pub(crate) fn options(self, options: &StateOptions, cache: &rocksdb::Cache) -> Options {
         let mut blocks = self.blocks();
@@ -98,7 +89,7 @@ impl Family {
         blocks.set_pin_top_level_index_and_filter(true);
         let mut rocks = self.file_options();
         rocks.set_block_based_table_factory(&blocks);
-        rocks.set_write_buffer_size(self.memtable_bytes(options.memtable_bytes));
+        rocks.set_write_buffer_size(options.memtable_bytes);
         rocks.set_max_write_buffer_number(3);
         // A flushed file is rewritten soon; only what stays is worth compressing.
         rocks.set_compression_per_level(&COMPRESSION);

@@ -3,7 +3,8 @@
 //! Rows live in two column families, see [`family`], which are written and flushed together. The
 //! applied position of a shard is written in the same batch as what it covers; a crash takes the
 //! store back to an earlier position, never to a half of one, and the shard's log is replayed
-//! from there. That is why a log is purged only up to a position that was flushed here.
+//! from there. That is why a log is purged only up to a position that was flushed here. Until somebody wants to see
+//! rows in order, or to flush them, they wait in front of RocksDB, see [`pending`].
 
 mod apply;
 mod cache;
@@ -12,6 +13,7 @@ mod flusher;
 mod install;
 mod keys;
 mod open;
+mod pending;
 mod pins;
 mod position;
 mod progress;
@@ -35,6 +37,7 @@ use crate::vitals::StoreVitals;
 use cache::{Cache, Lookup};
 use family::Family;
 use keys::data_ranges;
+use pending::{Pending, ShardPending};
 
 pub use apply::ShardState;
 pub use keys::{Key, TABLES};
@@ -56,64 +59,134 @@ mod tests;
 /// The rows of all shards of a node.
 pub(crate) struct StateStore {
     db: DB,
+    pending: Pending,
     cache: Cache,
-    /// At which RocksDB flushes documents by itself.
+    /// What may be applied and not flushed.
     memtable_bytes: usize,
     directory: PathBuf,
     failure: Failure,
 }
 
 impl StateStore {
-    /// The value of a row; ranged rows go through the cache.
-    pub(crate) fn get(&self, key: &Key) -> Result<Option<Bytes>, Error> {
+    /// The value of a row of a shard; ranged rows go through the cache.
+    pub(crate) fn get(&self, shard: ShardId, key: &Key) -> Result<Option<Bytes>, Error> {
+        self.get_with(&self.pending.of(shard), key)
+    }
+
+    fn get_with(&self, pending: &ShardPending, key: &Key) -> Result<Option<Bytes>, Error> {
+        let find = || match pending.get(key) {
+            Some(value) => Ok(value),
+            None => self.read(key),
+        };
         if !key.is_ranged() {
-            return self.read(key);
+            return find();
         }
         match self.cache.lookup(key.as_bytes()) {
             Lookup::Hit(value) => Ok(value),
             Lookup::Miss(ticket) => {
-                let value = self.read(key)?;
+                let value = find()?;
                 self.cache.fill(key.bytes(), value.clone(), ticket);
                 Ok(value)
             }
         }
     }
 
-    /// The value of a ranged row at the moment of the call, while `still` is held: a row that is not in
-    /// the cache is read from a frozen view after it was let go.
-    pub(crate) fn get_at<T>(&self, key: &Key, still: T) -> Result<Option<Bytes>, Error> {
-        if !key.is_ranged() {
-            return self.read(key);
-        }
-        match self.cache.lookup(key.as_bytes()) {
-            Lookup::Hit(value) => Ok(value),
-            Lookup::Miss(ticket) => {
-                let view = self.pin();
+    /// The value of a row of a shard at the moment of the call, while `still` is held, which keeps the shard from
+    /// being written: a row that is neither in the cache nor waits is read from a frozen view after it was
+    /// let go.
+    pub(crate) fn get_at<T>(
+        &self,
+        shard: ShardId,
+        key: &Key,
+        still: T,
+    ) -> Result<Option<Bytes>, Error> {
+        let find = || match self.pending.of(shard).get(key) {
+            Some(value) => Ok(value),
+            None => {
+                let view = self.frozen();
                 drop(still);
-                let value = view.get(key)?;
+                view.get(key)
+            }
+        };
+        if !key.is_ranged() {
+            return find();
+        }
+        match self.cache.lookup(key.as_bytes()) {
+            Lookup::Hit(value) => Ok(value),
+            Lookup::Miss(ticket) => {
+                let value = find()?;
                 self.cache.fill(key.bytes(), value.clone(), ticket);
                 Ok(value)
             }
         }
     }
 
-    /// Writes what a transaction collected, atomically, then lets the cache know.
+    /// Writes what a transaction collected, atomically, then lets the cache know. The single writer of a shard
+    /// calls it, one transaction after another.
     pub(crate) fn commit(&self, tx: WriteTx<'_>) -> Result<(), Error> {
-        let (batch, rows) = tx.into_batch();
-        self.write(batch)?;
-        for (key, value) in rows {
-            self.cache.written(key.bytes().clone(), value);
+        let pending = Arc::clone(tx.pending());
+        if tx.deletes_ranges() {
+            // Rows that wait are not looked through for what lies in a range.
+            self.hand_over(&pending)?;
+            let (batch, rows) = tx.into_batch();
+            self.write(batch)?;
+            self.teach(rows);
+            return Ok(());
+        }
+        let rows = tx.into_rows();
+        // Before the cache learns of them: a reader whose ticket is newer must not find the former values.
+        pending.add(rows.iter().map(|(key, value)| (key.clone(), value.clone())));
+        self.teach(rows);
+        if self.waiting_bytes() >= self.memtable_bytes {
+            self.hand_over(&pending)?;
         }
         Ok(())
     }
 
-    /// The state as of now, frozen.
-    pub(crate) fn pin(&self) -> PinnedView<'_> {
+    fn teach(&self, rows: impl IntoIterator<Item = (Key, Option<Bytes>)>) {
+        for (key, value) in rows {
+            if key.is_ranged() {
+                self.cache.written(key.bytes().clone(), value);
+            }
+        }
+    }
+
+    /// Brings everything that was committed of a shard before the call into RocksDB, in one batch. After an error it
+    /// can be called again, and nothing is lost.
+    fn hand_over(&self, pending: &ShardPending) -> Result<(), Error> {
+        let turn = pending.turn();
+        let times = if turn.is_left_over() { 2 } else { 1 };
+        for _ in 0..times {
+            let rows = turn.begin();
+            if !rows.is_empty() {
+                self.write(tx::batch_of(self, &rows))?;
+            }
+            turn.end();
+        }
+        Ok(())
+    }
+
+    /// The state of a shard as of now, or newer, frozen. Rows of other shards may be missing.
+    pub(crate) fn pin(&self, shard: ShardId) -> Result<PinnedView<'_>, Error> {
+        self.hand_over(&self.pending.of(shard))?;
+        Ok(self.frozen())
+    }
+
+    /// What RocksDB has, frozen.
+    fn frozen(&self) -> PinnedView<'_> {
         PinnedView::new(self, self.db.snapshot())
     }
 
     /// Makes everything written before the call durable. Blocks on the disk.
     pub(crate) fn flush(&self) -> Result<(), Error> {
+        for pending in self.pending.all() {
+            self.hand_over(&pending)?;
+        }
+        self.flush_handed_over()
+    }
+
+    /// What RocksDB does by itself once a memtable is full.
+    fn flush_handed_over(&self) -> Result<(), Error> {
         let mut options = FlushOptions::default();
         options.set_wait(true);
         let families = Family::ALL.map(|family| self.family(family));
@@ -122,22 +195,23 @@ impl StateStore {
             .map_err(|error| self.failed("flush", error))
     }
 
-    /// Whether RocksDB is about to flush by itself. Who flushes before it does knows what became durable, and can
-    /// have that part of the log purged while it lies in the log's own memtable: what is purged
-    /// by then is not written a second time.
+    /// Whether so much is applied and not flushed that RocksDB might soon flush by itself. Who flushes before it does
+    /// knows what became durable, and can have that part of the log purged while it lies in the log's own
+    /// memtable: what is purged by then is not written a second time.
     pub(crate) fn is_filling_up(&self) -> bool {
-        Family::ALL.into_iter().any(|family| {
+        let handed_over = Family::ALL.into_iter().map(|family| {
             let asked = "rocksdb.cur-size-active-mem-table";
             let bytes = self.db.property_int_value_cf(self.family(family), asked);
-            let full = family.memtable_bytes(self.memtable_bytes) as u64;
-            matches!(bytes, Ok(Some(bytes)) if bytes >= full / 4 * 3)
-        })
+            bytes.ok().flatten().unwrap_or(0) as usize
+        });
+        let bytes = self.waiting_bytes() + handed_over.sum::<usize>();
+        bytes >= self.memtable_bytes / 4 * 3
     }
 
     /// Deletes all rows of a shard, its position included. Not durable before a flush.
     pub(crate) fn clear_shard(&self, shard: ShardId, range: HashRange) -> Result<(), Error> {
         let mut batch = WriteBatch::default();
-        let view = self.pin();
+        let view = self.pin(shard)?;
         for range in data_ranges(shard, range) {
             // A range tombstone costs every later read: none where there is nothing to delete.
             if let Some(first) = view.rows(&range).next() {
@@ -192,7 +266,9 @@ impl StateStore {
     /// What RocksDB says of the store.
     pub(crate) fn vitals(&self) -> StoreVitals {
         let sharded = self.family(Family::Sharded);
-        StoreVitals::of(&self.db).with_family(&self.db, sharded)
+        let mut vitals = StoreVitals::of(&self.db).with_family(&self.db, sharded);
+        vitals.memtable_bytes += self.waiting_bytes() as u64;
+        vitals
     }
 
     /// The data directory of the node, where snapshots are staged beside the store.
@@ -221,6 +297,11 @@ impl StateStore {
             .get_cf(self.family(key.family()), key.as_bytes())
             .map(|value| value.map(Bytes::from))
             .map_err(|error| self.failed("read a row", error))
+    }
+
+    /// What is applied and not in RocksDB.
+    fn waiting_bytes(&self) -> usize {
+        self.pending.bytes()
     }
 
     fn write(&self, batch: WriteBatch) -> Result<(), Error> {

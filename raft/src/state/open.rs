@@ -14,6 +14,7 @@ use super::StateStore;
 use super::cache::Cache;
 use super::family::Family;
 use super::keys::{Key, KeyRange, TABLES};
+use super::pending::Pending;
 
 /// Format of the rows of the engine; a higher number on disk is refused. Format 1 had all rows in
 /// one column family.
@@ -73,6 +74,7 @@ impl StateStore {
         }
         let store = StateStore {
             db,
+            pending: Pending::default(),
             cache: Cache::new(options.cache_bytes),
             memtable_bytes: options.memtable_bytes,
             directory: options.directory.clone(),
@@ -100,7 +102,7 @@ impl StateStore {
         };
         let target = self.family(Family::Sharded);
         let mut batch = WriteBatch::default();
-        let view = self.pin();
+        let view = self.frozen();
         let mut rows = view.rows_in(Family::Main, &all).peekable();
         if rows.peek().is_none() {
             return Ok(());

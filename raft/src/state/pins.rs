@@ -72,7 +72,10 @@ impl Pins {
         let until = Instant::now() + PIN_LIFETIME;
         let stopped = kept.stopped.clone();
         tokio::task::spawn_blocking(move || {
-            let view = kept.store.pin();
+            let Ok(view) = kept.store.pin(kept.shard) else {
+                // The store fails, and the node with it.
+                return;
+            };
             if opened.send(()).is_err() {
                 return;
             }

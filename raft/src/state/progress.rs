@@ -77,9 +77,9 @@ impl Progress {
     }
 
     /// A frozen view, and the applied index of exactly this view.
-    pub(crate) fn pin<'a>(&self, store: &'a StateStore) -> (PinnedView<'a>, u64) {
+    pub(crate) fn pin<'a>(&self, store: &'a StateStore) -> Result<(PinnedView<'a>, u64), Error> {
         let position = self.position.read();
-        (store.pin(), position.index())
+        Ok((store.pin(self.shard)?, position.index()))
     }
 
     /// The value of a ranged row, and the applied index of exactly the state that it is of.
@@ -90,7 +90,7 @@ impl Progress {
     ) -> Result<(u64, Option<Bytes>), Error> {
         let position = self.position.read();
         let index = position.index();
-        let value = store.get_at(key, position)?;
+        let value = store.get_at(self.shard, key, position)?;
         Ok((index, value))
     }
 

@@ -162,11 +162,14 @@ fn produce(
     started: oneshot::Receiver<()>,
     chunks: &mpsc::Sender<Result<Bytes, Error>>,
 ) {
-    let view = store.pin();
-    let position = match view.position(shard) {
-        Ok(Some(position)) => position,
+    let pinned = store.pin(shard).and_then(|view| {
+        let position = view.position(shard)?;
+        Ok(position.map(|position| (view, position)))
+    });
+    let (view, position) = match pinned {
+        Ok(Some(pinned)) => pinned,
         other => {
-            let _ = opened.send(other);
+            let _ = opened.send(other.map(|_| None));
             return;
         }
     };

@@ -22,6 +22,7 @@ use crate::ids::{HashRange, ReplicaId, ShardId};
 use crate::types::{Membership, Node, StoredMembership, log_id};
 
 mod families;
+mod waiting;
 
 const SHARD: ShardId = ShardId(1);
 const RANGE: HashRange = HashRange {
@@ -55,7 +56,7 @@ fn progress(position: Position) -> Progress {
 
 /// Rows of the shard in two tables, and neighbours that nobody may touch.
 fn fill(store: &StateStore, value: &str, rows: u32, at: &Position) {
-    let mut tx = WriteTx::new(store);
+    let mut tx = WriteTx::new(store, SHARD);
     for n in 0..rows {
         let key = Key::ranged(0, 1000 + n % 1000, format!("row {n}").as_bytes());
         tx.put(key, format!("{value} {n}").into_bytes());
@@ -75,16 +76,16 @@ fn the_last_key_up_to_a_place_is_found() {
     let directory = tempfile::tempdir().unwrap();
     let store = open(directory.path());
     let key = |n: u8| Key::sharded(0, SHARD, &[n]);
-    let mut tx = WriteTx::new(&store);
+    let mut tx = WriteTx::new(&store, SHARD);
     for n in [2, 4, 6] {
         tx.put(key(n), vec![n]);
     }
     tx.put(Key::sharded(0, ShardId(2), &[1]), vec![1]);
     store.commit(tx).unwrap();
-    let mut tx = WriteTx::new(&store);
+    let mut tx = WriteTx::new(&store, SHARD);
     tx.delete_range(key(6), key(7));
     store.commit(tx).unwrap();
-    let view = store.pin();
+    let view = store.pin(SHARD).unwrap();
     let last = |from, at| view.last_key(&key(from), &key(at)).unwrap();
     let is = |n| Some(key(n).bytes().clone());
     assert_eq!([last(0, 1), last(0, 2), last(0, 3)], [None, is(2), is(2)]);
@@ -104,7 +105,7 @@ fn rows_in(store: &StateStore, family: Family) -> Vec<(Vec<u8>, Vec<u8>)> {
         from: Key::ranged(0, 0, b""),
         to: Key::position(ShardId(u32::MAX)).prefix_end(),
     };
-    let view = store.pin();
+    let view = store.pin(SHARD).unwrap();
     let rows = view.rows_in(family, &all).map(|row| {
         let (key, value) = row.unwrap();
         (key.to_vec(), value.to_vec())
@@ -168,13 +169,13 @@ fn a_transaction_reads_its_own_writes() {
     let directory = TempDir::new().unwrap();
     let store = open(directory.path());
     let feed = |n: u8| Key::sharded(0, SHARD, &[n]);
-    let mut tx = WriteTx::new(&store);
+    let mut tx = WriteTx::new(&store, SHARD);
     tx.put(feed(1), b"one".to_vec());
     tx.put(feed(2), b"two".to_vec());
     tx.put(Key::ranged(0, 1, b"k"), b"v".to_vec());
     store.commit(tx).unwrap();
 
-    let mut tx = WriteTx::new(&store);
+    let mut tx = WriteTx::new(&store, SHARD);
     tx.put(feed(3), b"three".to_vec());
     tx.delete_range(feed(1), feed(4));
     tx.put(feed(2), b"again".to_vec());
@@ -183,12 +184,12 @@ fn a_transaction_reads_its_own_writes() {
     assert_eq!(tx.get(&feed(2)).unwrap().unwrap(), "again");
     assert_eq!(tx.get(&feed(3)).unwrap(), None);
     assert_eq!(tx.get(&Key::ranged(0, 1, b"k")).unwrap(), None);
-    assert_eq!(store.get(&feed(1)).unwrap().unwrap(), "one");
+    assert_eq!(store.get(SHARD, &feed(1)).unwrap().unwrap(), "one");
     store.commit(tx).unwrap();
-    assert_eq!(store.get(&feed(1)).unwrap(), None);
-    assert_eq!(store.get(&feed(2)).unwrap().unwrap(), "again");
-    assert_eq!(store.get(&feed(3)).unwrap(), None);
-    assert_eq!(store.get(&Key::ranged(0, 1, b"k")).unwrap(), None);
+    assert_eq!(store.get(SHARD, &feed(1)).unwrap(), None);
+    assert_eq!(store.get(SHARD, &feed(2)).unwrap().unwrap(), "again");
+    assert_eq!(store.get(SHARD, &feed(3)).unwrap(), None);
+    assert_eq!(store.get(SHARD, &Key::ranged(0, 1, b"k")).unwrap(), None);
 }
 
 /// A pinned view and the index it is said to have never differ.
@@ -201,18 +202,18 @@ fn a_pinned_view_has_exactly_its_index() {
     std::thread::scope(|scope| {
         let writer = scope.spawn(|| {
             for n in 1..=2000_u64 {
-                let mut tx = WriteTx::new(&store);
+                let mut tx = WriteTx::new(&store, SHARD);
                 tx.put(key.clone(), n.to_be_bytes().to_vec());
                 let write = || store.commit(tx);
                 progress.advance(position(n), write).unwrap();
             }
         });
         while !writer.is_finished() {
-            let (view, index) = progress.pin(&store);
+            let (view, index) = progress.pin(&store).unwrap();
             let value = view.get(&key).unwrap();
             let value = value.map_or(0, |v| u64::from_be_bytes(v[..].try_into().unwrap()));
             assert_eq!(value, index);
-            let cached = store.get(&key).unwrap();
+            let cached = store.get(SHARD, &key).unwrap();
             let cached = cached.map_or(0, |v| u64::from_be_bytes(v[..].try_into().unwrap()));
             assert!(cached >= index, "the cache is older than what was applied");
         }
@@ -250,7 +251,7 @@ fn foreign_and_newer_and_missing_stores_are_refused() {
     other.store_id = [8; 16];
     assert_eq!(code(&other), "WRONG_STORE");
     let store = open(directory.path());
-    let mut tx = WriteTx::new(&store);
+    let mut tx = WriteTx::new(&store, SHARD);
     let mut row = super::open::store_row([7; 16]);
     row[4] += 1;
     tx.put(Key::store(), row);
@@ -435,12 +436,12 @@ async fn a_whole_install_replaces_rows_position_and_cache() {
     fill(&source, "new", 10, &position(50));
     fill(&target, "old", 500, &position(20));
     let key = Key::ranged(0, 1003, b"row 3");
-    assert_eq!(target.get(&key).unwrap().unwrap(), "old 3");
+    assert_eq!(target.get(SHARD, &key).unwrap().unwrap(), "old 3");
     let (at, progress) = (position(50), progress(position(20)));
     let staged = stage(&target, &at, chunks(&source).await).await.unwrap();
     install::install(&target, &progress, &at, &staged).unwrap();
     assert_eq!(progress.position(), at);
-    assert_eq!(target.get(&key).unwrap().unwrap(), "new 3");
+    assert_eq!(target.get(SHARD, &key).unwrap().unwrap(), "new 3");
     assert_eq!(dump(&target), dump(&source));
     assert!(!to.path().join("staging/1").exists());
 }

@@ -2,15 +2,18 @@
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use rocksdb::WriteBatch;
 
 use crate::error::Error;
+use crate::ids::ShardId;
 
 use super::StateStore;
 use super::family::Family;
 use super::keys::{Key, KeyRange};
+use super::pending::{Rows, ShardPending};
 
 /// What a row costs in a batch beside its bytes; keeps batches of tiny rows bounded too.
 const ROW_OVERHEAD_BYTES: usize = 32;
@@ -19,6 +22,8 @@ const ROW_OVERHEAD_BYTES: usize = 32;
 /// to others before the engine has written the whole batch together with the applied position.
 pub struct WriteTx<'a> {
     store: &'a StateStore,
+    /// What was written before and is not in RocksDB yet.
+    pending: Arc<ShardPending>,
     /// Rows written since the last covering range delete.
     rows: BTreeMap<Key, Option<Bytes>>,
     /// Deleted before any of `rows` is written.
@@ -27,9 +32,10 @@ pub struct WriteTx<'a> {
 }
 
 impl<'a> WriteTx<'a> {
-    pub(crate) fn new(store: &'a StateStore) -> WriteTx<'a> {
+    pub(crate) fn new(store: &'a StateStore, shard: ShardId) -> WriteTx<'a> {
         WriteTx {
             store,
+            pending: store.pending.of(shard),
             rows: BTreeMap::new(),
             ranges: Vec::new(),
             bytes: 0,
@@ -44,7 +50,7 @@ impl<'a> WriteTx<'a> {
         if self.ranges.iter().any(|r| r.contains(key.as_bytes())) {
             return Ok(None);
         }
-        self.store.get(key)
+        self.store.get_with(&self.pending, key)
     }
 
     /// Writes a row.
@@ -90,29 +96,57 @@ impl<'a> WriteTx<'a> {
         self.bytes
     }
 
-    /// The batch, and the rows that the cache must learn once it is written.
-    pub(crate) fn into_batch(self) -> (WriteBatch, Vec<(Key, Option<Bytes>)>) {
+    pub(super) fn pending(&self) -> &Arc<ShardPending> {
+        &self.pending
+    }
+
+    pub(super) fn deletes_ranges(&self) -> bool {
+        !self.ranges.is_empty()
+    }
+
+    /// The rows, where no ranges are deleted.
+    pub(super) fn into_rows(self) -> BTreeMap<Key, Option<Bytes>> {
+        self.rows
+    }
+
+    /// Everything, and the rows for the cache, which must learn of them once they are written.
+    pub(super) fn into_batch(self) -> (WriteBatch, BTreeMap<Key, Option<Bytes>>) {
         let mut batch = WriteBatch::with_capacity_bytes(self.bytes);
-        let [main, sharded] = Family::ALL.map(|family| self.store.family(family));
-        let family = |key: &Key| match key.family() {
+        for range in &self.ranges {
+            let (from, to) = (range.from.as_bytes(), range.to.as_bytes());
+            batch.delete_range_cf(self.store.family(range.family()), from, to);
+        }
+        put_all(self.store, &mut batch, &self.rows);
+        (batch, self.rows)
+    }
+}
+
+/// Rows that waited, in the order of their keys.
+pub(super) fn batch_of(store: &StateStore, rows: &Rows) -> WriteBatch {
+    let bytes = |(key, value): (&Key, &Option<Bytes>)| {
+        key.as_bytes().len() + value.as_ref().map_or(0, Bytes::len) + ROW_OVERHEAD_BYTES
+    };
+    let mut batch = WriteBatch::with_capacity_bytes(rows.iter().map(bytes).sum());
+    let mut sorted: Vec<_> = rows.iter().collect();
+    sorted.sort_unstable_by_key(|(key, _)| *key);
+    put_all(store, &mut batch, sorted);
+    batch
+}
+
+fn put_all<'a>(
+    store: &StateStore,
+    batch: &mut WriteBatch,
+    rows: impl IntoIterator<Item = (&'a Key, &'a Option<Bytes>)>,
+) {
+    let [main, sharded] = Family::ALL.map(|family| store.family(family));
+    for (key, value) in rows {
+        let family = match key.family() {
             Family::Main => main,
             Family::Sharded => sharded,
         };
-        for range in &self.ranges {
-            let (from, to) = (range.from.as_bytes(), range.to.as_bytes());
-            batch.delete_range_cf(family(&range.from), from, to);
+        match value {
+            Some(value) => batch.put_cf(family, key.as_bytes(), value),
+            None => batch.delete_cf(family, key.as_bytes()),
         }
-        for (key, value) in &self.rows {
-            match value {
-                Some(value) => batch.put_cf(family(key), key.as_bytes(), value),
-                None => batch.delete_cf(family(key), key.as_bytes()),
-            }
-        }
-        let cached = self
-            .rows
-            .into_iter()
-            .filter(|(key, _)| key.is_ranged())
-            .collect();
-        (batch, cached)
     }
 }

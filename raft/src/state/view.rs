@@ -16,26 +16,27 @@ use super::position::{Position, PositionRow};
 /// Key and value as RocksDB hands them out.
 type RawRow = (Box<[u8]>, Box<[u8]>);
 
-/// The current state: a read sees at least everything that was applied before it began.
+/// The current state of a shard: a read sees at least everything that was applied before it began.
 #[derive(Clone)]
 pub struct View {
     store: Arc<StateStore>,
+    shard: ShardId,
 }
 
 impl View {
-    pub(crate) fn new(store: Arc<StateStore>) -> View {
-        View { store }
+    pub(crate) fn new(store: Arc<StateStore>, shard: ShardId) -> View {
+        View { store, shard }
     }
 
     /// The value of one row, through the cache.
     pub fn get(&self, key: &Key) -> Result<Option<Bytes>, Error> {
-        self.store.get(key)
+        self.store.get(self.shard, key)
     }
 
     /// Up to `limit` rows from `from` up to, not including, `to`, in order. It blocks on the disk:
     /// call long scans from a blocking task. Rows applied meanwhile may be seen or not.
     pub fn scan(&self, from: &Key, to: &Key, limit: usize) -> Result<Vec<(Bytes, Bytes)>, Error> {
-        self.store.pin().scan(from, to, limit)
+        self.store.pin(self.shard)?.scan(from, to, limit)
     }
 }
 

@@ -278,7 +278,7 @@ async fn a_pinned_view_ends_at_its_index() {
     };
     while !writer.is_finished() {
         {
-            let (view, index) = shard.pinned();
+            let (view, index) = shard.pinned().unwrap();
             let is_there = |index| view.get(&feed(shard.id(), index)).unwrap().is_some();
             assert!(index >= first && is_there(index) && !is_there(index + 1));
         }

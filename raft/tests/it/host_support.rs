@@ -233,7 +233,7 @@ pub(crate) async fn wait_purged(shard: &Shard, index: u64) {
 /// Everything in the tables of a shard that [`Counters`] writes.
 pub(crate) fn dump(shard: &Shard) -> Vec<(Bytes, Bytes)> {
     let range = shard.range();
-    let (view, _) = shard.pinned();
+    let (view, _) = shard.pinned().unwrap();
     let mut rows = view
         .scan(
             &Key::ranged(0, range.start, b""),

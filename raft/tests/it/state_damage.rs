@@ -52,7 +52,7 @@ async fn open_and_scan(directory: &Path) -> Result<Vec<(Bytes, Bytes)>, Error> {
 
 fn scan(shard: &antumbra_raft::Shard) -> Result<Vec<(Bytes, Bytes)>, Error> {
     let range = range(ShardId(1));
-    let (view, _) = shard.pinned();
+    let (view, _) = shard.pinned().unwrap();
     let mut rows = view.scan(
         &Key::ranged(0, range.start, b""),
         &Key::ranged_end(0, range.end),

@@ -60,7 +60,7 @@ fn assert_separated(store: &StateStore, mut rows: Vec<(Vec<u8>, Vec<u8>)>) {
         expected.retain(|(key, _)| Family::with(key) == family);
         assert!(rows_in(store, family) == expected, "rows of {family:?}");
     }
-    assert_eq!(store.get(&Key::store()).unwrap().unwrap()[4], 2);
+    assert_eq!(store.get(SHARD, &Key::store()).unwrap().unwrap()[4], 2);
 }
 
 /// Whoever comes from format 1 keeps everything, and it stays after the next start.
@@ -73,7 +73,7 @@ fn a_store_of_one_family_is_separated_when_it_is_opened() {
     assert_separated(&store, rows.clone());
     // What is deleted afterwards must not come back from where it was.
     let first = Key::sharded(0, SHARD, &0_u32.to_be_bytes());
-    let mut tx = WriteTx::new(&store);
+    let mut tx = WriteTx::new(&store, SHARD);
     tx.delete(first.clone());
     store.commit(tx).unwrap();
     store.flush().unwrap();
@@ -171,7 +171,7 @@ fn vitals_count_rows_of_sharded_tables() {
     let directory = TempDir::new().unwrap();
     let store = open(directory.path());
     let empty = store.vitals();
-    let mut tx = WriteTx::new(&store);
+    let mut tx = WriteTx::new(&store, SHARD);
     tx.put(Key::sharded(0, SHARD, b"record"), vec![7; 1 << 20]);
     store.commit(tx).unwrap();
     assert!(store.vitals().memtable_bytes >= empty.memtable_bytes + (1 << 20));
@@ -179,26 +179,30 @@ fn vitals_count_rows_of_sharded_tables() {
     assert!(store.vitals().live_files_bytes > empty.live_files_bytes);
 }
 
-/// Whichever family fills up, it is told before RocksDB flushes by itself.
+/// Whichever family fills up, in RocksDB or in front of it, it is told before RocksDB flushes by itself.
 #[test]
 fn a_store_that_fills_up_says_so_in_time() {
     let keys: [fn(u64) -> Key; 2] = [
         |n| Key::ranged(0, 1500, &n.to_be_bytes()),
         |n| Key::sharded(0, SHARD, &n.to_be_bytes()),
     ];
-    for (key, full) in keys.into_iter().zip([1_u64 << 20, 1 << 19]) {
+    let full = 1 << 20;
+    for (key, hand_over) in keys.into_iter().flat_map(|key| [(key, false), (key, true)]) {
         let directory = TempDir::new().unwrap();
         let mut options = options(directory.path());
-        options.memtable_bytes = 1 << 20;
+        options.memtable_bytes = full;
         let store = StateStore::open(&options, Failure::new()).unwrap();
         assert!(!store.is_filling_up());
         let (empty, mut written) = (store.vitals().live_files_bytes, 0);
         while !store.is_filling_up() {
             assert!(written < full, "it would have been flushed");
-            let mut tx = WriteTx::new(&store);
-            tx.put(key(written), vec![7; 4096]);
+            let mut tx = WriteTx::new(&store, SHARD);
+            tx.put(key(written as u64), vec![7; 4096]);
             store.commit(tx).unwrap();
             written += 4096;
+            if hand_over {
+                store.pin(SHARD).unwrap();
+            }
         }
         assert!(written >= full / 2, "{written} of {full}");
         assert_eq!(store.vitals().live_files_bytes, empty);
@@ -217,19 +221,20 @@ fn a_flush_that_rocksdb_decides_on_takes_both_families() {
     let store = StateStore::open(&options, Failure::new()).unwrap();
     let written = 200_u64;
     for n in 1..=written {
-        let mut tx = WriteTx::new(&store);
+        let mut tx = WriteTx::new(&store, SHARD);
         tx.put(Key::ranged(0, 1500, b"document"), vec![0; 2048]);
         tx.put(Key::sharded(0, SHARD, &n.to_be_bytes()), b"record".to_vec());
         let row = PositionRow::encode(ReplicaId(9), &position(n));
         tx.put(Key::position(SHARD), row);
         store.commit(tx).unwrap();
+        store.pin(SHARD).unwrap();
     }
     let began = Instant::now();
     let found = loop {
         let crashed = TempDir::new().unwrap();
         copy(directory.path(), crashed.path());
         let store = open(crashed.path());
-        if let Some(found) = store.pin().position(SHARD).unwrap() {
+        if let Some(found) = store.pin(SHARD).unwrap().position(SHARD).unwrap() {
             let records = rows_in(&store, Family::Sharded).len();
             break (found.index(), records as u64);
         }
