@@ -74,25 +74,14 @@ impl StateStore {
     }
 
     fn get_with(&self, pending: &ShardPending, key: &Key) -> Result<Option<Bytes>, Error> {
-        let find = || match pending.get(key) {
+        match pending.get(key) {
             Some(value) => Ok(value),
-            None => self.read(key),
-        };
-        if !key.is_ranged() {
-            return find();
-        }
-        match self.cache.lookup(key.as_bytes()) {
-            Lookup::Hit(value) => Ok(value),
-            Lookup::Miss(ticket) => {
-                let value = find()?;
-                self.cache.fill(key.bytes(), value.clone(), ticket);
-                Ok(value)
-            }
+            None => self.get_handed_over(key, || self.read(key)),
         }
     }
 
     /// The value of a row of a shard at the moment of the call, while `still` is held, which keeps the shard from
-    /// being written: a row that is neither in the cache nor waits is read from a frozen view after it was
+    /// being written: a row that neither waits nor is in the cache is read from a frozen view after it was
     /// let go.
     pub(crate) fn get_at<T>(
         &self,
@@ -100,29 +89,37 @@ impl StateStore {
         key: &Key,
         still: T,
     ) -> Result<Option<Bytes>, Error> {
-        let find = || match self.pending.of(shard).get(key) {
+        match self.pending.of(shard).get(key) {
             Some(value) => Ok(value),
-            None => {
+            None => self.get_handed_over(key, || {
                 let view = self.frozen();
                 drop(still);
                 view.get(key)
-            }
-        };
+            }),
+        }
+    }
+
+    /// The value of a row that did not wait: through the cache, if it is a ranged one.
+    fn get_handed_over(
+        &self,
+        key: &Key,
+        read: impl FnOnce() -> Result<Option<Bytes>, Error>,
+    ) -> Result<Option<Bytes>, Error> {
         if !key.is_ranged() {
-            return find();
+            return read();
         }
         match self.cache.lookup(key.as_bytes()) {
             Lookup::Hit(value) => Ok(value),
             Lookup::Miss(ticket) => {
-                let value = find()?;
+                let value = read()?;
                 self.cache.fill(key.bytes(), value.clone(), ticket);
                 Ok(value)
             }
         }
     }
 
-    /// Writes what a transaction collected, atomically, then lets the cache know. The single writer of a shard
-    /// calls it, one transaction after another.
+    /// Writes what a transaction collected, atomically. The single writer of a shard calls it, one transaction
+    /// after another.
     pub(crate) fn commit(&self, tx: WriteTx<'_>) -> Result<(), Error> {
         let pending = Arc::clone(tx.pending());
         if tx.deletes_ranges() {
@@ -130,29 +127,30 @@ impl StateStore {
             self.hand_over(&pending)?;
             let (batch, rows) = tx.into_batch();
             self.write(batch)?;
-            self.teach(rows);
+            self.teach(&rows);
             return Ok(());
         }
-        let rows = tx.into_rows();
-        // Before the cache learns of them: a reader whose ticket is newer must not find the former values.
-        pending.add(rows.iter().map(|(key, value)| (key.clone(), value.clone())));
-        self.teach(rows);
+        pending.add(tx.into_rows());
         if self.waiting_bytes() >= self.memtable_bytes {
             self.hand_over(&pending)?;
         }
         Ok(())
     }
 
-    fn teach(&self, rows: impl IntoIterator<Item = (Key, Option<Bytes>)>) {
+    /// Lets the cache know what was written to RocksDB.
+    fn teach<'a>(&self, rows: impl IntoIterator<Item = (&'a Key, &'a Option<Bytes>)>) {
         for (key, value) in rows {
             if key.is_ranged() {
-                self.cache.written(key.bytes().clone(), value);
+                self.cache.written(key.bytes().clone(), value.clone());
             }
         }
     }
 
     /// Brings everything that was committed of a shard before the call into RocksDB, in one batch. After an error it
     /// can be called again, and nothing is lost.
+    ///
+    /// While a row waits, nobody asks the cache for it, which may have an older value. So the cache learns of it
+    /// after RocksDB has it, when every reader who missed may find it, and before it waits no more.
     fn hand_over(&self, pending: &ShardPending) -> Result<(), Error> {
         let turn = pending.turn();
         let times = if turn.is_left_over() { 2 } else { 1 };
@@ -160,6 +158,7 @@ impl StateStore {
             let rows = turn.begin();
             if !rows.is_empty() {
                 self.write(tx::batch_of(self, &rows))?;
+                self.teach(rows.iter());
             }
             turn.end();
         }

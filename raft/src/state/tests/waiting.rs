@@ -122,7 +122,11 @@ fn a_crash_finds_rows_and_position_of_one_hand_over() {
 #[test]
 fn reads_and_hand_overs_beside_writes_see_whole_entries() {
     let directory = TempDir::new().unwrap();
-    let store = without_cache(directory.path());
+    write_and_read(&without_cache(&directory.path().join("1")));
+    write_and_read(&open(&directory.path().join("2")));
+}
+
+fn write_and_read(store: &StateStore) {
     let progress = progress(Position::default());
     let stop = AtomicBool::new(false);
     std::thread::scope(|scope| {
@@ -134,14 +138,14 @@ fn reads_and_hand_overs_beside_writes_see_whole_entries() {
         let reader = scope.spawn(|| {
             while !stop.load(Ordering::Relaxed) {
                 for n in 0..8 {
-                    let (index, value) = progress.read(&store, &document(n)).unwrap();
+                    let (index, value) = progress.read(store, &document(n)).unwrap();
                     assert_eq!(number(value), index);
                 }
             }
         });
         let viewer = scope.spawn(|| {
             while !stop.load(Ordering::Relaxed) {
-                let (view, index) = progress.pin(&store).unwrap();
+                let (view, index) = progress.pin(store).unwrap();
                 let position = view.position(SHARD).unwrap();
                 assert_eq!(position.map_or(0, |at| at.index()), index);
                 assert_eq!(number(view.get(&document(7)).unwrap()), index);
@@ -150,8 +154,8 @@ fn reads_and_hand_overs_beside_writes_see_whole_entries() {
             }
         });
         for index in 1..=3000 {
-            apply(&store, &progress, index);
-            let mut tx = WriteTx::new(&store, SHARD);
+            apply(store, &progress, index);
+            let mut tx = WriteTx::new(store, SHARD);
             assert_eq!(number(tx.get(&document(5)).unwrap()), index);
             assert_eq!(number(tx.get(&record(index)).unwrap()), index);
         }
