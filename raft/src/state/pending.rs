@@ -97,7 +97,7 @@ impl ShardPending {
             }
         }
         waiting.new_bytes = waiting.new_bytes + added - replaced;
-        drop(waiting);
+        // Under the lock: these rows must not be taken off before they were counted.
         self.bytes.fetch_add(added, Ordering::Relaxed);
         self.bytes.fetch_sub(replaced, Ordering::Relaxed);
     }
@@ -148,4 +148,62 @@ impl Turn<'_> {
 
 fn weight(key_bytes: usize, value: &Option<Bytes>) -> usize {
     key_bytes + value.as_ref().map_or(0, Bytes::len) + ROW_OVERHEAD_BYTES
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    const SHARD: ShardId = ShardId(1);
+
+    fn row(value: &'static str) -> [(Key, Option<Bytes>); 1] {
+        [(Key::sharded(0, SHARD, b"row"), Some(Bytes::from(value)))]
+    }
+
+    /// A hand-over that failed is made first the next time, and newer rows stay newer.
+    #[test]
+    fn a_failed_hand_over_is_repeated_before_the_next() {
+        let all = Pending::default();
+        let pending = all.of(SHARD);
+        let key = &row("")[0].0;
+        let found = || pending.get(key).flatten();
+        pending.add(row("first"));
+        let turn = pending.turn();
+        assert!(!turn.is_left_over());
+        assert_eq!(turn.begin()[key], Some("first".into()));
+        drop(turn);
+        assert_eq!(found(), Some("first".into()));
+        pending.add(row("second"));
+        assert_eq!(found(), Some("second".into()));
+        let turn = pending.turn();
+        assert!(turn.is_left_over());
+        for expected in ["first", "second"] {
+            assert_eq!(turn.begin()[key], Some(expected.into()));
+            assert_eq!(found(), Some("second".into()));
+            turn.end();
+        }
+        assert_eq!((found(), all.bytes()), (None, 0));
+    }
+
+    /// What waits is counted while others take it away: never less than nothing.
+    #[test]
+    fn bytes_are_counted_before_they_are_taken_off() {
+        let all = Pending::default();
+        let pending = all.of(SHARD);
+        std::thread::scope(|scope| {
+            let adding = scope.spawn(|| (0..200_000).for_each(|_| pending.add(row("value"))));
+            while !adding.is_finished() {
+                let turn = pending.turn();
+                turn.begin();
+                turn.end();
+                assert!(all.bytes() < 1 << 20, "{}", all.bytes());
+            }
+        });
+        let turn = pending.turn();
+        turn.begin();
+        turn.end();
+        assert_eq!(all.bytes(), 0);
+    }
 }
