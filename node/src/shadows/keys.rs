@@ -126,6 +126,16 @@ pub(crate) fn device_row_at(hash: u32, rest: &[u8]) -> Key {
     Key::ranged(Ranged::Devices as u8, hash, rest)
 }
 
+/// What the keys of the counters of all devices of a tenant whose id starts with a prefix have behind the hash.
+pub(crate) fn behind_hash_of(tenant: &Tenant, prefix: &str) -> Vec<u8> {
+    [tenant.as_str().as_bytes(), END_PART, prefix.as_bytes()].concat()
+}
+
+/// What a key of a ranged table has behind the hash.
+pub(crate) fn behind_hash(key: &[u8]) -> &[u8] {
+    key.get(HEADER_BYTES..).unwrap_or_default()
+}
+
 /// Reads the key of a device's counters back.
 pub(crate) fn decode_device(key: &[u8]) -> Option<DeviceKey> {
     let mut parts = key.get(HEADER_BYTES..)?.splitn(2, |byte| *byte == END);

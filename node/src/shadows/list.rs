@@ -191,12 +191,6 @@ pub(crate) struct DeviceFilter {
     pub(crate) prefix: String,
 }
 
-impl DeviceFilter {
-    fn matches(&self, device: &DeviceKey) -> bool {
-        device.tenant == self.tenant && device.device.as_str().starts_with(&self.prefix)
-    }
-}
-
 /// Lists the shadows of a device from a key on.
 pub(super) fn shadows_step(
     context: &ShardContext,
@@ -247,28 +241,29 @@ pub(super) fn devices_step(
 ) -> Result<Found<DeviceId>, Error> {
     let (size, rows_max) = (size.min(PAGE_SIZE_MAX), rows_max.min(ROWS_PER_PAGE_MAX));
     let end = keys::devices_end(context.range.end);
+    let wanted = keys::behind_hash_of(&filter.tenant, &filter.prefix);
     let mut from = from.max(keys::devices_from(context.range.start));
     let (view, _) = context.shard.pinned().map_err(read_failed)?;
     let mut found = Found::default();
     loop {
         let rows = view.scan(&from, &end, ROWS_PER_STEP).map_err(read_failed)?;
-        let exhausted = rows.len() < ROWS_PER_STEP;
-        for (key, value) in rows {
-            let device = readable(keys::decode_device(&key))?;
-            let key = keys::device_row(&device);
+        for (key, value) in &rows {
             if found.entries.len() >= size || found.scanned >= rows_max {
-                found.next = Some(key);
+                found.next = Some(keys::device_row(&readable(keys::decode_device(key))?));
                 return Ok(found);
             }
             found.scanned += 1;
-            from = key.successor();
-            if filter.matches(&device) && readable(DeviceRow::decode(&value).ok())?.shadows > 0 {
+            if keys::behind_hash(key).starts_with(&wanted)
+                && readable(DeviceRow::decode(value).ok())?.shadows > 0
+            {
+                let device = readable(keys::decode_device(key))?;
                 found.entries.push(device.device);
             }
         }
-        if exhausted {
+        let Some((last, _)) = rows.last().filter(|_| rows.len() == ROWS_PER_STEP) else {
             return Ok(found);
-        }
+        };
+        from = keys::device_row(&readable(keys::decode_device(last))?).successor();
     }
 }
 

@@ -7,10 +7,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use antumbra_raft::{Key, PinnedView, ShardId};
+use antumbra_raft::{HashRange, Key, PinnedView, ShardId};
 use antumbra_shadow::{
     DecodeError, DeviceKey, Document, FeedRecord, FeedRow, Position, ShadowName,
 };
+use bytes::Bytes;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
@@ -26,6 +27,9 @@ use super::relay::Interest;
 
 /// Rows that one step holds in memory.
 const ROWS_PER_STEP: usize = 64;
+
+/// Counters of devices that one step holds in memory.
+const DEVICES_PER_STEP: usize = 1024;
 
 /// Feed records that one step of catching up looks at.
 const RECORDS_SCANNED_MAX: usize = 8192;
@@ -99,15 +103,66 @@ fn send_documents(
     outlet: &Outlet<Opening>,
 ) -> Result<(), Error> {
     let (view, index) = context.shard.pinned().map_err(read_failed)?;
-    for (mut from, end) in ranges(context, interest) {
+    let scan = OpeningScan {
+        view,
+        interest,
+        outlet,
+    };
+    let range = context.range;
+    let is_read = match interest {
+        Interest::Devices(devices) => {
+            let here = devices.iter().filter(|d| range.contains(d.hash()));
+            scan.send_all(here.map(documents_of))?
+        }
+        Interest::Prefix { tenant, prefix } => {
+            scan.send_starting(range, &keys::behind_hash_of(tenant, prefix))?
+        }
+        Interest::Wanted(_) | Interest::Attached(_) => {
+            let from = keys::documents_from(range.start);
+            scan.send_all([(from, keys::documents_end(range.end))])?
+        }
+    };
+    if is_read {
+        outlet.send(Ok(Opening::Done { index }));
+    }
+    Ok(())
+}
+
+/// The key range of the documents of a device.
+fn documents_of(device: &DeviceKey) -> (Key, Key) {
+    let first = keys::documents_of(device);
+    let end = first.prefix_end();
+    (first, end)
+}
+
+/// Reads the current documents of a shard for one reader.
+struct OpeningScan<'a> {
+    view: PinnedView<'a>,
+    interest: &'a Interest,
+    outlet: &'a Outlet<Opening>,
+}
+
+impl OpeningScan<'_> {
+    /// Sends the documents of interest in some key ranges. Says whether the reader goes on reading.
+    fn send_all(&self, ranges: impl IntoIterator<Item = (Key, Key)>) -> Result<bool, Error> {
+        for (from, end) in ranges {
+            if !self.send(from, &end)? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    fn send(&self, mut from: Key, end: &Key) -> Result<bool, Error> {
         loop {
-            let rows = view.scan(&from, &end, ROWS_PER_STEP).map_err(read_failed)?;
+            let rows = self.view.scan(&from, end, ROWS_PER_STEP);
+            let rows = rows.map_err(read_failed)?;
             let exhausted = rows.len() < ROWS_PER_STEP;
             let mut documents = Vec::new();
             for (key, value) in rows {
                 let (device, shadow) = readable(keys::decode_document(&key))?;
                 from = keys::document(&device, &shadow).successor();
-                if !interest.matches(&device) {
+                if !self.interest.matches(&device) {
                     continue;
                 }
                 let document = decode_document(value)?;
@@ -119,37 +174,51 @@ fn send_documents(
                     });
                 }
             }
-            if outlet.sender.is_closed()
-                || (!documents.is_empty() && !outlet.send(Ok(Opening::Documents(documents))))
-            {
-                return Ok(());
-            }
-            if exhausted {
-                break;
+            let is_read = !self.outlet.sender.is_closed()
+                && (documents.is_empty() || self.outlet.send(Ok(Opening::Documents(documents))));
+            if exhausted || !is_read {
+                return Ok(is_read);
             }
         }
     }
-    outlet.send(Ok(Opening::Done { index }));
-    Ok(())
+
+    /// The same for all devices whose keys go on so behind the hash. They are looked for among the counters of
+    /// devices, small rows next to each other: documents that nobody asked for are not read.
+    fn send_starting(&self, range: HashRange, wanted: &[u8]) -> Result<bool, Error> {
+        let end = keys::devices_end(range.end);
+        let mut from = keys::devices_from(range.start);
+        loop {
+            let rows = self.view.scan(&from, &end, DEVICES_PER_STEP);
+            let rows = rows.map_err(read_failed)?;
+            let is_read = self.send_all(readable(documents_starting(&rows, wanted))?)?;
+            if !is_read || self.outlet.sender.is_closed() {
+                return Ok(false);
+            }
+            let Some((last, _)) = rows.last() else {
+                return Ok(true);
+            };
+            from = keys::device_row(&readable(keys::decode_device(last))?).successor();
+        }
+    }
 }
 
-/// The key ranges of a shard that hold every document of interest.
-fn ranges(context: &ShardContext, interest: &Interest) -> Vec<(Key, Key)> {
-    match interest {
-        Interest::Devices(devices) => devices
-            .iter()
-            .filter(|device| context.range.contains(device.hash()))
-            .map(|device| {
-                let prefix = keys::documents_of(device);
-                let end = prefix.prefix_end();
-                (prefix, end)
-            })
-            .collect(),
-        Interest::Prefix { .. } | Interest::Wanted(_) | Interest::Attached(_) => vec![(
-            keys::documents_from(context.range.start),
-            keys::documents_end(context.range.end),
-        )],
+/// Where the documents of the wanted devices lie: one range for all that follow each other with no other device
+/// between them. `None` for a key that is none of a device.
+fn documents_starting(devices: &[(Bytes, Bytes)], wanted: &[u8]) -> Option<Vec<(Key, Key)>> {
+    let mut ranges: Vec<(Key, Key)> = Vec::new();
+    let mut is_next = false;
+    for (key, _) in devices {
+        let follows = std::mem::replace(&mut is_next, keys::behind_hash(key).starts_with(wanted));
+        if !is_next {
+            continue;
+        }
+        let range = documents_of(&keys::decode_device(key)?);
+        match ranges.last_mut().filter(|_| follows) {
+            Some((_, end)) => *end = range.1,
+            None => ranges.push(range),
+        }
     }
+    Some(ranges)
 }
 
 /// What one step of catching up gave.

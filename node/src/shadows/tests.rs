@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod opening;
 mod restore;
 mod route;
 mod rules;
@@ -105,6 +106,8 @@ fn check_view(context: &ShardContext) -> usize {
     for (key, value) in &documents {
         let (device, name) = keys::decode_document(key).unwrap();
         let document = Document::decode(value.clone()).unwrap();
+        let counters = view.get(&keys::device_row(&device)).unwrap();
+        assert!(counters.is_some(), "a document whose device is in no list");
         let position = document.feed_position();
         assert!(
             position.index <= index,

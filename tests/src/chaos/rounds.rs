@@ -12,7 +12,7 @@ use super::history::{Moment, ShadowId};
 use super::nemesis::{self, Harm};
 use super::plan::{Fault, Faults, Plan, Planned};
 use super::recorder::Recorder;
-use super::run::{Options, SERVE_LIMIT};
+use super::run::{Options, SERVE_LIMIT, WRONG_LIMIT};
 use super::score::Score;
 use super::topology;
 use super::violation::{Kind, Violation};
@@ -212,7 +212,14 @@ impl Rounds<'_> {
     fn wait_ready(&mut self, may_end: &[usize]) -> Result<()> {
         let nodes: Vec<usize> = (0..self.cluster.nodes()).collect();
         let begun = Instant::now();
-        while begun.elapsed() < READY_LIMIT {
+        loop {
+            let limit = match self.score.is_ok() {
+                true => READY_LIMIT,
+                false => WRONG_LIMIT,
+            };
+            if begun.elapsed() >= limit {
+                break;
+            }
             self.look_after(may_end)?;
             for node in &nodes {
                 if !self.cluster.is_running(*node) {

@@ -29,7 +29,7 @@ pub const SERVE_LIMIT: Duration = Duration::from_secs(10);
 const START_LIMIT: Duration = Duration::from_secs(120);
 const FINISH_LIMIT: Duration = Duration::from_secs(60);
 /// The same when it is already known that something is wrong.
-const WRONG_LIMIT: Duration = Duration::from_secs(5);
+pub(super) const WRONG_LIMIT: Duration = Duration::from_secs(5);
 /// Commands still on their way when the clients have stopped take effect within this.
 const SETTLE: Duration = Duration::from_secs(2);
 
