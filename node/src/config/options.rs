@@ -157,7 +157,7 @@ sections! {
         /// restart replays at most what came after the last flush.
         flush_interval: Duration = Duration::from_secs(60),
         /// Flush earlier when so much log was written since the last flush. It is also flushed earlier
-        /// when what is to be flushed takes 48 MiB for documents or 24 MiB for the feed.
+        /// when what is to be flushed takes 72 MiB of memory.
         flush_log_bytes: ByteSize = ByteSize::mib(24),
         /// Recent log entries kept in memory, per shard.
         tail_bytes: ByteSize = ByteSize::mib(16),
