@@ -6,14 +6,12 @@
 use std::sync::Arc;
 
 use antumbra_shadow::Tenant;
-use axum::body::Body;
-use axum::extract::{Request, State};
 use axum::http::header::AUTHORIZATION;
-use axum::http::{HeaderMap, Response};
-use axum::middleware::Next;
+use axum::http::{HeaderMap, Request, Response};
 use futures::Stream;
 use futures::stream::{self, StreamExt};
 use tonic::Status;
+use tonic::body::Body;
 
 use super::Door;
 use crate::access::{AdminVerb, Gate, Visitor};
@@ -32,21 +30,21 @@ pub(super) struct Judge {
 }
 
 /// Wraps every call.
-pub(super) async fn around(
-    State(judge): State<Judge>,
-    mut request: Request,
-    next: Next,
+pub(super) async fn around<B, F: Future<Output = Response<Body>>>(
+    judge: &Judge,
+    mut request: Request<B>,
+    next: impl FnOnce(Request<B>) -> F,
 ) -> Response<Body> {
     let path = request.uri().path();
     if OPEN.iter().any(|service| path.starts_with(service)) {
-        return next.run(request).await;
+        return next(request).await;
     }
     let visitor = request.extensions().get::<Visitor>().cloned();
     let visitor = visitor.unwrap_or_default();
     match judge.caller(request.headers(), &visitor).await {
         Ok(caller) => {
             request.extensions_mut().insert(caller);
-            next.run(request).await
+            next(request).await
         }
         Err(error) => Status::from(error).into_http(),
     }

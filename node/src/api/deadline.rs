@@ -8,11 +8,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use antumbra_proto::v1::Consistency;
-use axum::body::Body;
-use axum::extract::{Request, State};
-use axum::http::{HeaderMap, HeaderValue, Response};
-use axum::middleware::Next;
+use axum::http::{HeaderMap, HeaderValue, Request, Response};
 use tokio::time::{Instant, timeout_at};
+use tonic::body::Body;
 use tonic::{Code, Status};
 use tracing::{Instrument, info};
 
@@ -58,10 +56,10 @@ pub(super) fn note_consistency<T>(request: &tonic::Request<T>, asked: Consistenc
 }
 
 /// Wraps every call.
-pub(super) async fn around(
-    State(settings): State<Settings>,
-    mut request: Request,
-    next: Next,
+pub(super) async fn around<B, F: Future<Output = Response<Body>>>(
+    settings: Settings,
+    mut request: Request<B>,
+    next: impl FnOnce(Request<B>) -> F,
 ) -> Response<Body> {
     let start = Instant::now();
     let method = method(request.uri().path());
@@ -79,7 +77,7 @@ pub(super) async fn around(
     request.extensions_mut().insert(deadline);
     request.extensions_mut().insert(is_local.clone());
 
-    let answer = timeout_at(deadline.at + GRACE, next.run(request)).instrument(span.clone());
+    let answer = timeout_at(deadline.at + GRACE, next(request)).instrument(span.clone());
     let mut response = match answer.await {
         Ok(response) => refined(response),
         Err(_) => Status::from(Error::Deadline).into_http(),

@@ -7,6 +7,7 @@
 mod access;
 mod admin;
 mod batch;
+mod calls;
 mod cluster;
 mod convert;
 mod deadline;
@@ -17,6 +18,7 @@ mod stream;
 mod watch;
 
 pub(crate) use access::bearer;
+pub use calls::Calls;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,8 +27,6 @@ use antumbra_proto::admin::v1::admin_server::{self, AdminServer};
 use antumbra_proto::cluster::v1::cluster_server::{self, ClusterServer};
 use antumbra_proto::v1::shadows_server::{self, ShadowsServer};
 use antumbra_shadow::Limits;
-use axum::Router;
-use axum::middleware;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
@@ -81,7 +81,7 @@ struct Settings {
 pub struct BuildError(#[from] tonic_reflection::server::Error);
 
 /// Every service of this door.
-pub fn router(door: Door) -> Result<Router, BuildError> {
+pub fn calls(door: Door) -> Result<Calls, BuildError> {
     let settings = Settings {
         default_deadline: door.default_deadline,
     };
@@ -102,15 +102,13 @@ pub fn router(door: Door) -> Result<Router, BuildError> {
             .register_encoded_file_descriptor_set(antumbra_proto::FILE_DESCRIPTOR_SET)
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
     };
-    let routes = Routes::new(shadows)
-        .add_service(cluster)
+    let others = Routes::new(cluster)
         .add_service(admin)
         .add_service(health)
         .add_service(reflection().build_v1()?)
         .add_service(reflection().build_v1alpha()?);
-    let around = middleware::from_fn_with_state(settings, deadline::around);
-    let judged = middleware::from_fn_with_state(judge, access::around);
-    Ok(routes.into_axum_router().layer(judged).layer(around))
+    let others = others.into_axum_router();
+    Ok(Calls::new(settings, judge, shadows, others))
 }
 
 /// Serves the door until `shutdown`, then lets calls in flight finish. Dropping the future closes
@@ -126,7 +124,7 @@ pub async fn serve(
         tls,
         connections_max: CONNECTIONS_MAX,
     };
-    connections::serve(listener, router(door)?, settings, shutdown).await;
+    connections::serve(listener, calls(door)?, settings, shutdown).await;
     Ok(())
 }
 

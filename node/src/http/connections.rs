@@ -4,13 +4,17 @@
 //! An error while accepting never ends the loop. HTTP/2 settings hold against floods of streams,
 //! resets and headers.
 
+use std::convert::Infallible;
 use std::future::Future;
 use std::io::Cursor;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::{Extension, Router};
+use axum::Extension;
+use axum::http::{Request, Response};
+use bytes::Bytes;
+use hyper::body::{Body, Incoming};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use hyper_util::service::TowerToHyperService;
@@ -20,6 +24,7 @@ use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tower::{BoxError, Layer, Service};
 use tracing::{debug, warn};
 
 use crate::tls::Tls;
@@ -68,17 +73,49 @@ pub struct Settings {
     pub connections_max: usize,
 }
 
-/// Serves `router` on `listener` until `shutdown`; then stops listening, lets every connection
+/// What answers the requests of connections, each with a clone.
+pub trait Answers:
+    Service<
+        Request<Incoming>,
+        Response = Response<<Self as Answers>::Reply>,
+        Error = Infallible,
+        Future: Send + 'static,
+    > + Clone
+    + Send
+    + Sync
+    + 'static
+{
+    /// The body of an answer.
+    type Reply: Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static;
+}
+
+impl<S, B> Answers for S
+where
+    S: Service<
+            Request<Incoming>,
+            Response = Response<B>,
+            Error = Infallible,
+            Future: Send + 'static,
+        > + Clone
+        + Send
+        + Sync
+        + 'static,
+    B: Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
+{
+    type Reply = B;
+}
+
+/// Serves `service` on `listener` until `shutdown`; then stops listening, lets every connection
 /// finish its requests, and returns. Dropping the future closes all connections at once.
 pub async fn serve(
     listener: TcpListener,
-    router: Router,
+    service: impl Answers,
     settings: Settings,
     shutdown: CancellationToken,
 ) {
     let connections_max = settings.connections_max;
     let door = Arc::new(Door {
-        router,
+        service,
         http1: builder(Protocol::Http1),
         http2: builder(Protocol::Http2),
         settings,
@@ -89,20 +126,20 @@ pub async fn serve(
 }
 
 /// What all connections of a listener share.
-struct Door {
-    router: Router,
+struct Door<S> {
+    service: S,
     http1: Builder<TokioExecutor>,
     http2: Builder<TokioExecutor>,
     settings: Settings,
     stop: CancellationToken,
 }
 
-impl Door {
-    async fn serve(self: Arc<Door>, stream: TcpStream) {
+impl<S: Answers> Door<S> {
+    async fn serve(self: Arc<Self>, stream: TcpStream) {
         let Some(tls) = &self.settings.tls else {
             let (reader, writer) = stream.into_split();
-            let (protocol, router) = (self.settings.protocol, self.router.clone());
-            return self.speak(protocol, reader, writer, router).await;
+            let (protocol, service) = (self.settings.protocol, self.service.clone());
+            return self.speak(protocol, reader, writer, service).await;
         };
         let accepted = tokio::select! {
             biased;
@@ -116,9 +153,9 @@ impl Door {
             true => Protocol::Http2,
             false => self.settings.protocol,
         };
-        let router = self.router.clone().layer(Extension(accepted.visitor));
+        let service = Extension(accepted.visitor).layer(self.service.clone());
         let (reader, writer) = split(accepted.stream);
-        self.speak(protocol, reader, writer, router).await;
+        self.speak(protocol, reader, writer, service).await;
     }
 
     async fn speak(
@@ -126,15 +163,15 @@ impl Door {
         protocol: Protocol,
         reader: impl AsyncRead + Unpin + Send + 'static,
         writer: impl AsyncWrite + Unpin + Send + 'static,
-        router: Router,
+        service: impl Answers,
     ) {
         match protocol {
-            Protocol::Http1 => speak(join(reader, writer), router, &self.http1, &self.stop).await,
+            Protocol::Http1 => speak(join(reader, writer), service, &self.http1, &self.stop).await,
             Protocol::Http2 => {
                 let Some(reader) = after_preface(reader, &self.stop).await else {
                     return;
                 };
-                speak(join(reader, writer), router, &self.http2, &self.stop).await;
+                speak(join(reader, writer), service, &self.http2, &self.stop).await;
             }
         }
     }
@@ -196,11 +233,11 @@ pub(crate) async fn accept<F>(
 /// Speaks HTTP on one connection to its end; from `shutdown` on it only finishes its requests.
 pub(crate) async fn speak(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    router: Router,
+    service: impl Answers,
     builder: &Builder<TokioExecutor>,
     shutdown: &CancellationToken,
 ) {
-    let served = builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+    let served = builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(service));
     let mut served = pin!(served);
     let result = tokio::select! {
         biased;

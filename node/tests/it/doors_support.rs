@@ -266,7 +266,7 @@ pub async fn answer_within(
         .header("grpc-timeout", limit)
         .body(Body::from([&[0], length.as_slice(), &message].concat()))
         .unwrap();
-    let router = api::router(grpc_door(site, Arc::new(Caller::anyone("test")))).unwrap();
-    let response = patiently(router.oneshot(request)).await.unwrap();
+    let calls = api::calls(grpc_door(site, Arc::new(Caller::anyone("test")))).unwrap();
+    let response = patiently(calls.oneshot(request)).await.unwrap();
     Status::from_header_map(response.headers()).expect("a refusal")
 }
