@@ -2,7 +2,8 @@
 //!
 //! It guarantees that a value that an apply has written is never replaced by an older one: a reader
 //! that missed takes a ticket before it reads the store, and its value is kept only if no apply
-//! wrote to that segment meanwhile.
+//! wrote to that segment meanwhile. Between two hand-overs of a shard, a value that is here is the one
+//! that RocksDB has.
 
 use bytes::Bytes;
 use lru::LruCache;
@@ -57,6 +58,11 @@ impl Cache {
             Some(value) => Lookup::Hit(value.clone()),
             None => Lookup::Miss(Ticket(segment.writes)),
         }
+    }
+
+    /// The row that RocksDB has, if the cache knows it. It stays as long, or as short, as it would have.
+    pub(crate) fn peek(&self, key: &[u8]) -> Option<Bytes> {
+        self.segment(key).lock().entries.peek(key)?.clone()
     }
 
     /// Keeps what a reader found in the store, unless an apply wrote meanwhile.

@@ -12,6 +12,7 @@ use rocksdb::{
     Options, UniversalCompactOptions,
 };
 
+use super::delta;
 use super::keys::{KeyKind, TABLES};
 use super::open::StateOptions;
 
@@ -95,6 +96,7 @@ impl Family {
         rocks.set_compression_per_level(&COMPRESSION);
         match self {
             Family::Main => {
+                delta::teach(&mut rocks);
                 rocks.set_memtable_prefix_bloom_ratio(MEMTABLE_BLOOM_RATIO);
                 rocks.set_memtable_whole_key_filtering(true);
                 // Documents are written over and over: the more flushed files are merged at a time, the

@@ -8,6 +8,7 @@
 
 mod apply;
 mod cache;
+mod delta;
 mod family;
 mod flusher;
 mod install;
@@ -37,7 +38,8 @@ use crate::vitals::StoreVitals;
 use cache::{Cache, Lookup};
 use family::Family;
 use keys::data_ranges;
-use pending::{Pending, ShardPending};
+use pending::{Pending, ShardPending, Turn};
+use tx::RowForm;
 
 pub use apply::ShardState;
 pub use keys::{Key, TABLES};
@@ -153,15 +155,20 @@ impl StateStore {
     /// after RocksDB has it, when every reader who missed may find it, and before it waits no more.
     fn hand_over(&self, pending: &ShardPending) -> Result<(), Error> {
         let turn = pending.turn();
-        let times = if turn.is_left_over() { 2 } else { 1 };
-        for _ in 0..times {
-            let rows = turn.begin();
-            if !rows.is_empty() {
-                self.write(tx::batch_of(self, &rows))?;
-                self.teach(rows.iter());
-            }
-            turn.end();
+        if turn.is_left_over() {
+            // Nobody knows how far it came: what differs from the row before may be in RocksDB.
+            self.hand_over_next(&turn, RowForm::Whole)?;
         }
+        self.hand_over_next(&turn, RowForm::Shortest)
+    }
+
+    fn hand_over_next(&self, turn: &Turn<'_>, form: RowForm) -> Result<(), Error> {
+        let rows = turn.begin();
+        if !rows.is_empty() {
+            self.write(tx::batch_of(self, &rows, form))?;
+            self.teach(rows.iter());
+        }
+        turn.end();
         Ok(())
     }
 

@@ -17,8 +17,11 @@ use super::keys::{Key, KeyRange, TABLES};
 use super::pending::Pending;
 
 /// Format of the rows of the engine; a higher number on disk is refused. Format 1 had all rows in
-/// one column family.
-const FORMAT: u32 = 2;
+/// one column family, and until format 2 every row was whole.
+pub(super) const FORMAT: u32 = 3;
+
+/// The first format with a column family for sharded tables.
+const FORMAT_OF_FAMILIES: u32 = 2;
 
 /// Tag of the store row; part of the format on disk, never reused.
 const TAG_STORE_V1: u8 = 0x60;
@@ -65,7 +68,7 @@ impl StateStore {
         let format = identify(&db, options)?;
         let is_whole = families.iter().any(|name| name == Family::Sharded.name());
         if !is_whole {
-            if format == Some(FORMAT) {
+            if format >= Some(FORMAT_OF_FAMILIES) {
                 return Err(Error::state_damaged("a column family is missing"));
             }
             let rocks = Family::Sharded.options(options, &cache);
@@ -80,7 +83,7 @@ impl StateStore {
             directory: options.directory.clone(),
             failure,
         };
-        if format.is_some_and(|format| format < FORMAT) {
+        if format.is_some_and(|format| format < FORMAT_OF_FAMILIES) {
             store.move_sharded_rows()?;
         }
         if format != Some(FORMAT) {

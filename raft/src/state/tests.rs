@@ -10,6 +10,7 @@ use tempfile::TempDir;
 
 use super::family::Family;
 use super::keys::KeyRange;
+use super::open::FORMAT;
 use super::snapshot::{CHUNK_BYTES_TARGET, Chunk, Decoder, Encoder, SnapshotData};
 use super::{
     Key, Position, PositionRow, Progress, StateOptions, StateStore, TABLES, WriteTx,
@@ -21,6 +22,7 @@ use crate::failure::Failure;
 use crate::ids::{HashRange, ReplicaId, ShardId};
 use crate::types::{Membership, Node, StoredMembership, log_id};
 
+mod deltas;
 mod families;
 mod waiting;
 

@@ -11,6 +11,7 @@ use crate::error::Error;
 use crate::ids::ShardId;
 
 use super::StateStore;
+use super::delta;
 use super::family::Family;
 use super::keys::{Key, KeyRange};
 use super::pending::{Rows, ShardPending};
@@ -116,20 +117,29 @@ impl<'a> WriteTx<'a> {
             let (from, to) = (range.from.as_bytes(), range.to.as_bytes());
             batch.delete_range_cf(self.store.family(range.family()), from, to);
         }
-        put_all(self.store, &mut batch, &self.rows);
+        put_all(self.store, &mut batch, &self.rows, RowForm::Whole);
         (batch, self.rows)
     }
 }
 
+/// How rows are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum RowForm {
+    /// Each as it is.
+    Whole,
+    /// As what differs from the row that RocksDB has, where the cache knows that one and it is worth it.
+    Shortest,
+}
+
 /// Rows that waited, in the order of their keys.
-pub(super) fn batch_of(store: &StateStore, rows: &Rows) -> WriteBatch {
+pub(super) fn batch_of(store: &StateStore, rows: &Rows, form: RowForm) -> WriteBatch {
     let bytes = |(key, value): (&Key, &Option<Bytes>)| {
         key.as_bytes().len() + value.as_ref().map_or(0, Bytes::len) + ROW_OVERHEAD_BYTES
     };
     let mut batch = WriteBatch::with_capacity_bytes(rows.iter().map(bytes).sum());
     let mut sorted: Vec<_> = rows.iter().collect();
     sorted.sort_unstable_by_key(|(key, _)| *key);
-    put_all(store, &mut batch, sorted);
+    put_all(store, &mut batch, sorted, form);
     batch
 }
 
@@ -137,7 +147,12 @@ fn put_all<'a>(
     store: &StateStore,
     batch: &mut WriteBatch,
     rows: impl IntoIterator<Item = (&'a Key, &'a Option<Bytes>)>,
+    form: RowForm,
 ) {
+    let delta = |key: &Key, row: &[u8]| match form {
+        RowForm::Whole => None,
+        RowForm::Shortest => delta::between(&store.cache.peek(key.as_bytes())?, row),
+    };
     let [main, sharded] = Family::ALL.map(|family| store.family(family));
     for (key, value) in rows {
         let family = match key.family() {
@@ -145,7 +160,11 @@ fn put_all<'a>(
             Family::Sharded => sharded,
         };
         match value {
-            Some(value) => batch.put_cf(family, key.as_bytes(), value),
+            Some(row) if key.is_ranged() => match delta(key, row) {
+                Some(delta) => batch.merge_cf(family, key.as_bytes(), delta),
+                None => batch.put_cf(family, key.as_bytes(), row),
+            },
+            Some(row) => batch.put_cf(family, key.as_bytes(), row),
             None => batch.delete_cf(family, key.as_bytes()),
         }
     }
