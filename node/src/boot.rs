@@ -2,6 +2,7 @@
 //! [`crate::shutdown`], in reverse.
 
 mod access;
+mod caches;
 mod doors_tls;
 mod error;
 mod listeners;

@@ -25,7 +25,7 @@ use crate::peer::{PeerTransport, Tls, TlsError, TlsFiles};
 use crate::shadows::{ClusterMark, Peers, Shadows, TrimLimits};
 use crate::shutdown::Running;
 
-use super::Addresses;
+use super::{Addresses, caches};
 
 /// Cores that one led shard of a node makes use of.
 const CORES_PER_SHARD: usize = 4;
@@ -211,8 +211,7 @@ pub(super) fn host_config(config: &Config, identity: &Identity) -> HostConfig {
     host.flush_interval = storage.flush_interval;
     host.flush_log_bytes = storage.flush_log_bytes.0;
     host.tail_bytes = bytes(storage.tail_bytes.0);
-    host.cache_bytes = bytes(storage.cache_bytes.0) / 2;
-    host.block_cache_bytes = bytes(storage.cache_bytes.0) / 2;
+    (host.cache_bytes, host.block_cache_bytes) = caches::sizes(storage.cache_bytes);
     // A log that is held must not fill a small disk.
     let disk = fs4::total_space(&config.node.data_dir).unwrap_or(0);
     host.log_held_bytes_max = host.log_held_bytes_max.min(disk / 16);

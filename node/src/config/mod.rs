@@ -26,6 +26,6 @@ pub use options::{
     SectionInfo, Storage, Telemetry,
 };
 pub use setting::{
-    ByteSize, Literal, LogFormat, Membership, Seeds, Setting, Shards, parse_duration,
+    ByteSize, CacheSize, Literal, LogFormat, Membership, Seeds, Setting, Shards, parse_duration,
 };
 pub(crate) use validate::{algorithms, certificate_rules};

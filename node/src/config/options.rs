@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::environment::{Pod, TestSwitches};
-use super::setting::{ByteSize, Literal, LogFormat, Membership, Seeds, Setting, Shards};
+use super::setting::{ByteSize, CacheSize, Literal, LogFormat, Membership, Seeds, Setting, Shards};
 
 /// One section of the file, as the docs and the loader see it.
 #[derive(Debug)]
@@ -161,8 +161,10 @@ sections! {
         flush_log_bytes: ByteSize = ByteSize::mib(24),
         /// Recent log entries kept in memory, per shard.
         tail_bytes: ByteSize = ByteSize::mib(16),
-        /// Memory for recently used documents and for blocks read from disk, half each.
-        cache_bytes: ByteSize = ByteSize::mib(128),
+        /// Memory for recently used documents and for blocks read from disk. It fills as far as there are
+        /// documents to keep. `auto` is an eighth of the memory of the machine or container, and 128 MiB
+        /// at least.
+        cache_bytes: CacheSize = CacheSize::Auto,
         /// How long changes stay in the feed. A watch that resumes from an older cursor starts
         /// again from the current documents.
         feed_retention: Duration = Duration::from_secs(24 * 3600),

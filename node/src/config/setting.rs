@@ -295,6 +295,37 @@ pub(super) fn is_host_port(text: &str) -> bool {
     parts.is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok_and(|p| p > 0))
 }
 
+/// How much memory is for what was read before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CacheSize {
+    /// A share of the memory that the process may use.
+    Auto,
+    /// So many bytes.
+    Bytes(ByteSize),
+}
+
+impl Setting for CacheSize {
+    const KIND: &'static str = "`auto` or a size such as `64MiB`";
+    const LITERALS: &'static [Literal] = ByteSize::LITERALS;
+
+    fn parse(text: &str) -> Result<Self, String> {
+        if text.trim() == "auto" {
+            return Ok(Self::Auto);
+        }
+        let bytes = ByteSize::parse(text);
+        bytes
+            .map(Self::Bytes)
+            .map_err(|_| format!("`{text}` is not {}", Self::KIND))
+    }
+
+    fn show(&self) -> String {
+        match self {
+            Self::Auto => quoted("auto"),
+            Self::Bytes(bytes) => bytes.show(),
+        }
+    }
+}
+
 /// How many shards a new cluster gets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Shards {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::setting::{ByteSize, Setting};
+use super::setting::{ByteSize, CacheSize, Setting};
 use super::{Config, SECTIONS};
 
 /// `config show` and the generated docs print what the loader reads back.
@@ -48,6 +48,19 @@ fn durations_and_sizes_are_human() {
     assert_eq!(ByteSize(65_537).show(), "\"65537B\"");
     for wrong in ["", "MiB", "1.5MiB", "64Mib", "99999999TiB", "-1"] {
         assert!(size(wrong).is_err(), "{wrong}");
+    }
+}
+
+/// A cache is as large as it is said, or as the machine allows.
+#[test]
+fn caches_are_sized_by_themselves_or_by_hand() {
+    assert_eq!(CacheSize::parse("auto"), Ok(CacheSize::Auto));
+    assert_eq!(CacheSize::Auto.show(), "\"auto\"");
+    let bytes = CacheSize::Bytes(ByteSize::gib(2));
+    assert_eq!(CacheSize::parse("2GiB"), Ok(bytes));
+    assert_eq!(bytes.show(), "\"2GiB\"");
+    for wrong in ["", "Auto", "2 G", "half"] {
+        assert!(CacheSize::parse(wrong).is_err(), "{wrong}");
     }
 }
 

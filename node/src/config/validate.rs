@@ -14,7 +14,7 @@ use crate::kubernetes::PodName;
 use crate::shadows::SHARDS_MAX;
 
 use super::options::{Access, Api, Cluster, Config, Http, Limits, Mqtt, Node, Peer, Raft, Storage};
-use super::setting::{ByteSize, Membership, Seeds, Setting, Shards, is_host_port};
+use super::setting::{ByteSize, CacheSize, Membership, Seeds, Setting, Shards, is_host_port};
 
 /// An option whose value cannot be used.
 #[derive(Debug)]
@@ -87,7 +87,9 @@ fn storage(rules: &mut Rules, storage: &Storage) {
         storage.tail_bytes,
         ByteSize(64 * kib.0)..=ByteSize::gib(64),
     );
-    rules.within("storage.cache_bytes", storage.cache_bytes, mib..=tib);
+    if let CacheSize::Bytes(bytes) = storage.cache_bytes {
+        rules.within("storage.cache_bytes", bytes, mib..=tib);
+    }
     rules.within(
         "storage.feed_retention",
         storage.feed_retention,

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use antumbra::config::environment::Environment;
 use antumbra::config::load::Override;
-use antumbra::config::{ByteSize, Loaded, Origin, Problems, Shards, Sources, load};
+use antumbra::config::{ByteSize, CacheSize, Loaded, Origin, Problems, Shards, Sources, load};
 
 const FILE: &str = "antumbra.toml";
 
@@ -60,7 +60,7 @@ fn later_sources_win_and_origins_say_which() {
     let storage = &loaded.config.storage;
     assert_eq!(storage.flush_interval, Duration::from_secs(3));
     assert_eq!(storage.feed_retention, Duration::from_secs(7_200));
-    assert_eq!(storage.cache_bytes, ByteSize::mib(1));
+    assert_eq!(storage.cache_bytes, CacheSize::Bytes(ByteSize::mib(1)));
     assert_eq!(loaded.config.cluster.shards, Shards::Count(7));
 
     let origin = |option| loaded.origin("storage", option);
