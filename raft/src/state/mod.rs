@@ -313,8 +313,10 @@ impl StateStore {
     fn write(&self, batch: WriteBatch) -> Result<(), Error> {
         let mut options = WriteOptions::default();
         options.disable_wal(true);
-        self.db
-            .write_opt(batch, &options)
-            .map_err(|error| self.failed("write a batch", error))
+        self.db.write_opt(batch, &options).map_err(|error| {
+            // Whether RocksDB has it is not known, so neither is whether it has what the cache has.
+            self.cache.clear();
+            self.failed("write a batch", error)
+        })
     }
 }
