@@ -32,10 +32,10 @@ fail() {
   exit 1
 }
 
-# Binaries: built with everything else, so that RocksDB is not built again.
-antumbra=${ANTUMBRA_BIN:-$target/debug/antumbra} compare=${COMPARE_BIN:-$target/debug/compare}
+# Binaries: as they are shipped. Each profile builds RocksDB once.
+antumbra=${ANTUMBRA_BIN:-$target/dist/antumbra} compare=${COMPARE_BIN:-$target/dist/compare}
 if [ -z "${ANTUMBRA_BIN:-}" ] && [ -z "${COMPARE_BIN:-}" ]; then
-  (cd "$repository" && CARGO_TARGET_DIR=$target cargo build --locked --workspace --bins) >&2
+  (cd "$repository" && CARGO_TARGET_DIR=$target cargo build --locked --workspace --bins --profile dist) >&2
 fi
 [ -x "$compare" ] || fail "$compare is missing"
 
