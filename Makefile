@@ -22,7 +22,7 @@ build: ## Build everything
 
 dist: ## Build the program as it is shipped: optimised as a whole, some minutes more
 	@.ci/setup run
-	@cargo build --locked --workspace --bins --profile dist
+	@cargo build --locked --workspace --bin antumbra --profile dist
 
 test: ## Everything that continuous integration runs
 	@.ci/setup test
