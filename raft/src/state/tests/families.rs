@@ -194,7 +194,7 @@ fn a_store_that_fills_up_says_so_in_time() {
         options.memtable_bytes = full;
         let store = StateStore::open(&options, Failure::new()).unwrap();
         assert!(!store.is_filling_up());
-        let (empty, mut written) = (store.vitals().live_files_bytes, 0);
+        let mut written = 0;
         while !store.is_filling_up() {
             assert!(written < full, "it would have been flushed");
             let mut tx = WriteTx::new(&store, SHARD);
@@ -206,7 +206,9 @@ fn a_store_that_fills_up_says_so_in_time() {
             }
         }
         assert!(written >= full / 2, "{written} of {full}");
-        assert_eq!(store.vitals().live_files_bytes, empty);
+        // Not the size of the files: RocksDB may rewrite a file it has, at a time of its own.
+        let held = store.vitals().memtable_bytes;
+        assert!(held >= written as u64, "{held} of {written} not flushed");
         store.flush().unwrap();
         assert!(!store.is_filling_up());
     }
