@@ -20,9 +20,9 @@ build: ## Build everything
 	@.ci/setup run
 	@cargo build --locked --workspace --all-targets
 
-dist: ## Build the program as it is shipped: optimised as a whole, some minutes more
-	@.ci/setup run
-	@cargo build --locked --workspace --bin antumbra --profile dist
+dist: ## Build the program as it is shipped: optimised as a whole, laid out by a trial run
+	@.ci/setup dist
+	@.ci/dist
 
 test: ## Everything that continuous integration runs
 	@.ci/setup test

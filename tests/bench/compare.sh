@@ -35,7 +35,7 @@ fail() {
 # Binaries: as they are shipped. Each profile builds RocksDB once.
 antumbra=${ANTUMBRA_BIN:-$target/dist/antumbra} compare=${COMPARE_BIN:-$target/dist/compare}
 if [ -z "${ANTUMBRA_BIN:-}" ] && [ -z "${COMPARE_BIN:-}" ]; then
-  (cd "$repository" && CARGO_TARGET_DIR=$target cargo build --locked --workspace --bin antumbra --bin compare --profile dist) >&2
+  ("$repository/.ci/setup" dist && CARGO_TARGET_DIR=$target "$repository/.ci/dist" antumbra compare) >&2
 fi
 [ -x "$compare" ] || fail "$compare is missing"
 
