@@ -50,6 +50,7 @@ for run in $(seq "$runs"); do
   for _ in $(seq 600); do grep -qx ready "$log" && break; sleep 0.1; done
   grep -qx ready "$log" || { cat "$log" >&2; exit 1; }
   pids=$(sed -nE 's/^  (node|gateway)-.* pid ([0-9]+)$/\2/p' "$log" | paste -sd,)
+  pids=${pids:-$cluster} # a node alone is the process itself
   endpoints=
   for nth in $(seq 0 $((doors - 1))); do
     endpoints+=,mqtt${tls:+s}://127.0.0.1:$(($(door "$nth") + ${tls:+1} + 83))
